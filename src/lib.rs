@@ -1,0 +1,5 @@
+//! minimage makes the smallest OCI image that still works.
+//!
+//! The modules, in the order in which data flows; each uses only the ones above it.
+#![cfg_attr(test, allow(clippy::indexing_slicing))]
+
