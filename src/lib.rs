@@ -3,3 +3,5 @@
 //! The modules, in the order in which data flows; each uses only the ones above it.
 #![cfg_attr(test, allow(clippy::indexing_slicing))]
 
+pub mod explain;
+pub mod path;
