@@ -5,3 +5,4 @@
 
 pub mod explain;
 pub mod path;
+pub mod oci;

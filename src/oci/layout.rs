@@ -1,0 +1,351 @@
+//! Blobs and their index -> an OCI image layout: the only form in which images lie on a disk of ours.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+use super::{
+    Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, MediaType, Reference, Sealed,
+    canonical_json, descriptor, digest_of,
+};
+use crate::explain::{Explain, Explanation};
+
+/// The largest JSON document that is read, in bytes. Registries refuse manifests above 4 MiB.
+const DOCUMENT_MAX: u64 = 8 << 20;
+const ANNOTATION_TAG: &str = "org.opencontainers.image.ref.name";
+const ANNOTATION_NAME: &str = "io.containerd.image.name";
+const LAYOUT_FILE: &str = "oci-layout";
+const INDEX_FILE: &str = "index.json";
+
+/// An OCI image layout in a directory of the host (image-spec, image-layout.md).
+#[derive(Debug, Clone)]
+pub struct Layout {
+    path: PathBuf,
+}
+
+/// A manifest or index with the names it goes by; without names it is found by its digest only.
+#[derive(Debug, Clone)]
+pub struct Named<'a> {
+    /// The document.
+    pub descriptor: &'a Descriptor,
+    /// Its names, possibly none.
+    pub names: &'a [Reference],
+}
+
+/// Why a layout cannot be read or written. Paths are of the host.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// The file system refuses.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The directory holds something else.
+    #[error("`{}` is not an OCI layout, and not empty", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A document is no valid JSON of its kind.
+    #[error("`{}` is not a valid OCI document", path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A document is larger than any real one.
+    #[error("`{}` is larger than {DOCUMENT_MAX} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A document cannot be expressed as JSON.
+    #[error("cannot write the document as JSON")]
+    Json {
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A descriptor has a digest that is not one of ours.
+    #[error("a descriptor in `{}` has an unusable digest", path.display())]
+    Digest {
+        /// The layout.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// A blob's bytes are not those its name promises.
+    #[error("the blob `{}` does not have the digest in its name", path.display())]
+    Corrupt {
+        /// The blob.
+        path: PathBuf,
+    },
+}
+
+impl Explain for LayoutError {
+    fn explain(&self) -> Vec<Explanation> {
+        let (code, fix) = match self {
+            Self::Io { .. } => {
+                ("unwritable-output", "check the path, its permissions and the space left there")
+            }
+            Self::NotALayout { .. } => {
+                ("unwritable-output", "name a new or empty directory, or one that holds an OCI layout")
+            }
+            _ => ("bad-layout", "make the layout again"),
+        };
+        vec![Explanation::new(code, self.to_string()).because_of(self).fix(fix)]
+    }
+}
+
+impl Layout {
+    /// Opens the layout in the directory `path`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`LayoutError::NotALayout`] if the directory holds anything else; [`LayoutError::Io`].
+    pub fn create(path: &Path) -> Result<Self, LayoutError> {
+        let io = |action| move |source| LayoutError::Io { action, path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(io("create"))?;
+        let marker = path.join(LAYOUT_FILE);
+        if !marker.is_file() {
+            if fs::read_dir(path).map_err(io("read"))?.next().is_some() {
+                return Err(LayoutError::NotALayout { path: path.to_owned() });
+            }
+            replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        let layout = Self { path: path.to_owned() };
+        fs::create_dir_all(layout.blobs()).map_err(io("create"))?;
+        Ok(layout)
+    }
+
+    /// Returns the directory of the host that holds the layout.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts a new blob.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn blob(&self) -> Result<BlobWriter, LayoutError> {
+        let directory = self.blobs();
+        let file = scratch(&directory).map_err(|source| LayoutError::Io {
+            action: "create a file in",
+            path: directory,
+            source,
+        })?;
+        Ok(BlobWriter {
+            layout: self.clone(),
+            file: BufWriter::with_capacity(1 << 20, file),
+            hasher: Hasher::default(),
+            size: 0,
+        })
+    }
+
+    /// Stores a sealed document.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn put<T>(&self, document: &Sealed<T>, media_type: MediaType) -> Result<Descriptor, LayoutError> {
+        let mut blob = self.blob()?;
+        blob.append(document.bytes())?;
+        blob.commit(media_type)
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`], [`LayoutError::Digest`].
+    pub fn open(&self, descriptor: &Descriptor) -> Result<File, LayoutError> {
+        let path = self.blob_path(self.digest_of(descriptor)?);
+        File::open(&path).map_err(|source| LayoutError::Io { action: "open", path, source })
+    }
+
+    /// Returns the bytes of a small blob, checked against its digest.
+    ///
+    /// # Errors
+    /// [`LayoutError::Corrupt`], [`LayoutError::TooLarge`], [`LayoutError::Io`].
+    pub fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>, LayoutError> {
+        let digest = self.digest_of(descriptor)?;
+        let bytes = read_document(&self.blob_path(digest))?;
+        if Digest::of(&bytes) == digest {
+            Ok(bytes)
+        } else {
+            Err(LayoutError::Corrupt { path: self.blob_path(digest) })
+        }
+    }
+
+    /// Returns the index of the layout; an empty one if there is none yet.
+    ///
+    /// # Errors
+    /// [`LayoutError::Document`], [`LayoutError::TooLarge`], [`LayoutError::Io`].
+    pub fn index(&self) -> Result<Index, LayoutError> {
+        let path = self.path.join(INDEX_FILE);
+        match read_document(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| LayoutError::Document { path, source })
+            }
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(index_of(Vec::new()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Enters a document into the index, replacing what has the same names. Safe beside other writers.
+    ///
+    /// # Errors
+    /// As of [`Layout::index`].
+    pub fn enter(&self, named: &Named<'_>) -> Result<(), LayoutError> {
+        let lock = self.lock()?;
+        let fresh = entries(named);
+        let mut manifests = self.index()?.manifests().clone();
+        manifests.retain(|old| {
+            !fresh.iter().any(|new| old.annotations() == new.annotations() && name_of(old).is_some())
+                && !fresh.contains(old)
+        });
+        manifests.extend(fresh);
+        let bytes = canonical_json(&index_of(manifests)).map_err(|source| LayoutError::Json { source })?;
+        replace(&self.path.join(INDEX_FILE), &bytes)?;
+        drop(lock);
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<File, LayoutError> {
+        let io = |source| LayoutError::Io { action: "lock", path: self.path.clone(), source };
+        let directory = File::open(&self.path).map_err(io)?;
+        rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|errno| io(errno.into()))?;
+        Ok(directory)
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.path.join("blobs").join("sha256")
+    }
+
+    fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    fn digest_of(&self, descriptor: &Descriptor) -> Result<Digest, LayoutError> {
+        digest_of(descriptor).map_err(|source| LayoutError::Digest { path: self.path.clone(), source })
+    }
+}
+
+/// Returns the text of an `index.json` with exactly `named` in it.
+///
+/// # Errors
+/// [`LayoutError::Json`].
+pub(crate) fn index_json(named: &Named<'_>) -> Result<Vec<u8>, LayoutError> {
+    canonical_json(&index_of(entries(named))).map_err(|source| LayoutError::Json { source })
+}
+
+fn index_of(manifests: Vec<Descriptor>) -> Index {
+    let builder = IndexBuilder::default().schema_version(2_u32).media_type(MediaType::ImageIndex);
+    // Every field that the builder requires is set.
+    #[expect(clippy::expect_used)]
+    builder.manifests(manifests).build().expect("an index has all its fields")
+}
+
+/// Returns one index entry for each name. Docker, Podman and containerd read the full name, Skopeo and umoci the tag
+/// (facts measured: with both, all five find it).
+fn entries(named: &Named<'_>) -> Vec<Descriptor> {
+    if named.names.is_empty() {
+        return vec![named.descriptor.clone()];
+    }
+    let entry = |name: &Reference| {
+        let mut descriptor = named.descriptor.clone();
+        let tag = name.tag().unwrap_or("latest").to_owned();
+        let annotations = [(ANNOTATION_TAG.to_owned(), tag), (ANNOTATION_NAME.to_owned(), name.to_string())];
+        descriptor.set_annotations(Some(annotations.into()));
+        descriptor
+    };
+    named.names.iter().map(entry).collect()
+}
+
+fn name_of(descriptor: &Descriptor) -> Option<&String> {
+    descriptor.annotations().as_ref()?.get(ANNOTATION_NAME)
+}
+
+fn read_document(path: &Path) -> Result<Vec<u8>, LayoutError> {
+    let io = |source| LayoutError::Io { action: "read", path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(io)?.take(DOCUMENT_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > DOCUMENT_MAX {
+        return Err(LayoutError::TooLarge { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+/// Writes `bytes` to `path` such that a reader sees the old file or the new one, never a part.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    let io = |source| LayoutError::Io { action: "write", path: path.to_owned(), source };
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = scratch(directory).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    publish(file, path).map_err(io)
+}
+
+/// Makes a file without a name of its own in `directory`, with the mode that any new file of this process has.
+pub(crate) fn scratch(directory: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(directory)
+}
+
+/// Flushes `file` to the disk and gives it its name.
+pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A blob that is being written. Dropped, it is gone; [`commit`](BlobWriter::commit) makes it visible.
+#[derive(Debug)]
+pub struct BlobWriter {
+    layout: Layout,
+    file: BufWriter<NamedTempFile>,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl BlobWriter {
+    /// Adds `bytes` to the blob.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
+        self.file.write_all(bytes).map_err(|source| self.error(source))?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the blob its name, and returns its descriptor.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn commit(self, media_type: MediaType) -> Result<Descriptor, LayoutError> {
+        let directory = self.layout.blobs();
+        let digest = self.hasher.finish();
+        let path = self.layout.blob_path(digest);
+        let io = |source| LayoutError::Io { action: "write a blob in", path: directory, source };
+        let file = match self.file.into_inner() {
+            Ok(file) => file,
+            Err(error) => return Err(io(error.into_error())),
+        };
+        publish(file, &path).map_err(io)?;
+        Ok(descriptor(media_type, digest, self.size))
+    }
+
+    fn error(&self, source: io::Error) -> LayoutError {
+        LayoutError::Io { action: "write a blob in", path: self.layout.blobs(), source }
+    }
+}

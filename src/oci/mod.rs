@@ -1,0 +1,17 @@
+//! The nouns of the OCI image and distribution specifications, on the types of the `oci-spec` crate.
+
+mod digest;
+mod layout;
+mod reference;
+mod sealed;
+
+pub use digest::{DiffId, Digest, DigestError, Hasher, descriptor, digest_of};
+pub use layout::{BlobWriter, Layout, LayoutError, Named};
+pub use oci_spec::image::{
+    Arch, Config as RuntimeConfig, ConfigBuilder as RuntimeConfigBuilder, Descriptor, History,
+    HistoryBuilder, ImageConfiguration as Config, ImageConfigurationBuilder as ConfigBuilder,
+    ImageIndex as Index, ImageIndexBuilder as IndexBuilder, ImageManifest as Manifest,
+    ImageManifestBuilder as ManifestBuilder, MediaType, Os, Platform, PlatformBuilder, RootFsBuilder,
+};
+pub use reference::{Reference, ReferenceError};
+pub use sealed::{Sealed, canonical_json};
