@@ -6,3 +6,4 @@
 pub mod explain;
 pub mod path;
 pub mod oci;
+pub mod formats;

@@ -1,0 +1,62 @@
+//! Bytes we did not write -> types: the border of the program.
+//!
+//! Everything here takes bytes (or [`ReadAt`], for files too large to hold) and returns types or a typed error. There
+//! is no I/O of its own, no clock and no panic, and each length read from a file is a claim until it is checked.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+pub mod elf;
+pub mod ldso_cache;
+
+use std::io;
+
+/// Random access to the bytes of one file.
+pub trait ReadAt {
+    /// Reads into `buffer` from `offset` on, and returns how many bytes there were: fewer than asked only at the end.
+    ///
+    /// # Errors
+    /// Whatever the source says; never for reading past the end, which returns 0.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Returns the length of the file in bytes.
+    fn size(&self) -> u64;
+}
+
+impl ReadAt for &[u8] {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+}
+
+/// Returns all of `file`, or `None` if it is larger than `limit` bytes.
+///
+/// # Errors
+/// Whatever `file` says.
+pub fn read_all(file: &dyn ReadAt, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let size = file.size();
+    let Some(size) = usize::try_from(size).ok().filter(|_| size <= limit) else { return Ok(None) };
+    let mut bytes = vec![0; size];
+    let mut filled = 0_usize;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(filled as u64, rest)? {
+            0 => break,
+            count => filled = filled.saturating_add(count),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(Some(bytes))
+}
