@@ -7,3 +7,7 @@ pub mod explain;
 pub mod path;
 pub mod oci;
 pub mod formats;
+pub mod roots;
+pub mod spec;
+pub mod rootfs;
+pub mod closure;

@@ -1,0 +1,242 @@
+//! Demands -> [`Closure`]: every path of the image, each with the reasons that lead back to a root.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use crate::path::{RawPath, RootPath, show};
+use crate::rootfs::{Absence, Chased, Kind, Node, Rootfs, RootfsError, chase};
+use crate::roots::{Origin, Root};
+
+/// The paths of an image in the order of a depth-first walk, and who asked for them.
+#[derive(Debug, Clone, Default)]
+pub struct Closure {
+    entries: BTreeMap<RootPath, Entry>,
+    demands: Vec<Demand>,
+    ids: HashMap<Demand, DemandId>,
+}
+
+/// One path of the image.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What is there.
+    pub node: Node,
+    /// Where the bytes of a regular file come from.
+    pub content: Content,
+    /// Why it is there, the oldest demand first; never empty.
+    pub reasons: BTreeSet<Reason>,
+}
+
+/// Where the bytes of an entry come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// It has none: a directory or a link.
+    None,
+    /// The file at this path of the source.
+    Source(RootPath),
+}
+
+/// Names a [`Demand`] of its closure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DemandId(usize);
+
+/// A path that somebody asked for, as they spelled it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Demand {
+    /// What was asked for.
+    pub path: RawPath,
+    /// Who asked, and how.
+    pub cause: Cause,
+}
+
+/// Who asked for a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The user.
+    Root(Origin),
+    /// PT_INTERP of the program `by`.
+    Interp {
+        /// The program.
+        by: RootPath,
+    },
+    /// DT_NEEDED, DT_FILTER or DT_AUXILIARY of the object `by`.
+    Needed {
+        /// The object that asks.
+        by: RootPath,
+        /// The name it asks for.
+        soname: Vec<u8>,
+    },
+    /// The first line of the script `by`.
+    Shebang {
+        /// The script.
+        by: RootPath,
+    },
+    /// Every image has it.
+    Layout,
+}
+
+/// Why an entry is in the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reason {
+    /// The demand that it serves.
+    pub demand: DemandId,
+    /// What it does for that demand.
+    pub role: Role,
+}
+
+/// What an entry does for a demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// It is what was asked for.
+    Target,
+    /// It is a link on the way there.
+    Link,
+    /// It is a directory above the target or a link.
+    Parent,
+}
+
+/// What became of a demand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Met {
+    /// The target is in the closure, at this real path.
+    At(RootPath),
+    /// Nothing is there.
+    Absent(Absence),
+}
+
+impl Closure {
+    /// Returns a closure with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the entries, each parent before its children.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&RootPath, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// Returns the entry at `path`.
+    pub fn entry(&self, path: &RootPath) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// Returns the demand that `id` names.
+    ///
+    /// # Panics
+    /// If `id` comes from another closure.
+    pub fn demand(&self, id: DemandId) -> &Demand {
+        &self.demands[id.0]
+    }
+
+    /// Takes the path that `demand` asks for out of `rootfs`: its target, every link on the way, and the directories
+    /// above them.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read. A demand that leads nowhere changes nothing.
+    pub fn take(&mut self, rootfs: &dyn Rootfs, demand: Demand) -> Result<Met, RootfsError> {
+        let Chased { links, end } = chase(rootfs, &demand.path)?;
+        let (target, node) = match end {
+            Ok(found) => found,
+            Err(absence) => return Ok(Met::Absent(absence)),
+        };
+        let id = self.ask(demand);
+        for link in links {
+            self.take_parents(rootfs, &link.path, id)?;
+            self.add(link.path, link.node, Content::None, Reason { demand: id, role: Role::Link });
+        }
+        self.take_parents(rootfs, &target, id)?;
+        let content = match node.kind {
+            Kind::File => Content::Source(target.clone()),
+            _ => Content::None,
+        };
+        self.add(target.clone(), node, content, Reason { demand: id, role: Role::Target });
+        Ok(Met::At(target))
+    }
+
+    /// Puts a directory or link that minimage makes itself at `path`, unless something is there already. Missing directories
+    /// above it are made, mode 0755.
+    pub fn put(&mut self, path: &RootPath, node: Node, cause: Cause) {
+        let id = self.ask(Demand { path: path.to_raw(), cause });
+        let mut above = path.parent();
+        while let Some(directory) = above.filter(|directory| !directory.is_root()) {
+            let reason = Reason { demand: id, role: Role::Parent };
+            self.add(directory.clone(), Node::directory(0o755), Content::None, reason);
+            above = directory.parent();
+        }
+        self.add(path.clone(), node, Content::None, Reason { demand: id, role: Role::Target });
+    }
+
+    fn ask(&mut self, demand: Demand) -> DemandId {
+        let next = DemandId(self.demands.len());
+        let id = *self.ids.entry(demand.clone()).or_insert(next);
+        if id == next {
+            self.demands.push(demand);
+        }
+        id
+    }
+
+    fn take_parents(
+        &mut self,
+        rootfs: &dyn Rootfs,
+        path: &RootPath,
+        id: DemandId,
+    ) -> Result<(), RootfsError> {
+        let mut above = path.parent();
+        while let Some(directory) = above.filter(|directory| !directory.is_root()) {
+            if let Some(node) = rootfs.lookup(&directory)? {
+                let reason = Reason { demand: id, role: Role::Parent };
+                self.add(directory.clone(), node, Content::None, reason);
+            }
+            above = directory.parent();
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: RootPath, node: Node, content: Content, reason: Reason) {
+        let entry = self.entries.entry(path).or_insert(Entry { node, content, reasons: BTreeSet::new() });
+        entry.reasons.insert(reason);
+    }
+
+    /// Returns why `path` is in the image: each step's demand, from the path itself back to a root; empty if it is
+    /// not in the image.
+    pub fn why(&self, path: &RootPath) -> Vec<&Demand> {
+        let mut chain = Vec::new();
+        let mut at = Some(path);
+        while let Some(entry) = at.and_then(|path| self.entries.get(path)) {
+            let Some(reason) = entry.reasons.first() else { break };
+            // Who asks is in the image before it asks: each step goes to an older demand, so the walk ends.
+            let demand = self.demand(reason.demand);
+            chain.push(demand);
+            at = demand.cause.by();
+        }
+        chain
+    }
+}
+
+impl Demand {
+    /// Returns the demand that `root` makes by itself, asking for `path`.
+    pub fn of_root(root: &Root, path: RawPath) -> Self {
+        Self { path, cause: Cause::Root(root.origin.clone()) }
+    }
+}
+
+impl Cause {
+    /// Returns the path that asked, if one did.
+    pub fn by(&self) -> Option<&RootPath> {
+        match self {
+            Self::Interp { by } | Self::Needed { by, .. } | Self::Shebang { by } => Some(by),
+            Self::Root(_) | Self::Layout => None,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(origin) => write!(f, "asked for by {origin}"),
+            Self::Interp { by } => write!(f, "the loader of `{by}`"),
+            Self::Needed { by, soname } => write!(f, "`{by}` needs `{}`", show(soname)),
+            Self::Shebang { by } => write!(f, "the interpreter of the script `{by}`"),
+            Self::Layout => f.write_str("part of every image"),
+        }
+    }
+}

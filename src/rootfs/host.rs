@@ -1,0 +1,189 @@
+//! A directory of the host -> [`Rootfs`]. The only place that opens paths of a root filesystem.
+//!
+//! The directory may be hostile: no look-up leaves it, nothing but regular files is opened, and opening never waits.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, makedev};
+use rustix::io::Errno;
+
+use super::{FileId, Kind, Node, Rootfs, RootfsError};
+use crate::formats::ReadAt;
+use crate::path::{RawPath, RootPath};
+
+/// The largest capability attribute: version 3 has 24 bytes (capabilities(7)).
+const CAPABILITY_MAX: usize = 64;
+
+/// A directory of the host, taken as a root filesystem.
+#[derive(Debug)]
+pub struct HostRootfs {
+    top: OwnedFd,
+    path: PathBuf,
+    name: String,
+}
+
+impl HostRootfs {
+    /// Opens the directory `path` of the host as the top of a root filesystem.
+    ///
+    /// # Errors
+    /// [`RootfsError::Open`] if it cannot be opened or is no directory.
+    pub fn open_directory(path: &Path) -> Result<Self, RootfsError> {
+        let name =
+            if path == Path::new("/") { "this machine".to_owned() } else { path.display().to_string() };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(top) => Ok(Self { top, path: path.to_owned(), name }),
+            Err(error) => Err(RootfsError::Open { rootfs: path.display().to_string(), source: error.into() }),
+        }
+    }
+
+    fn error(&self, action: &'static str, path: &RootPath, errno: Errno) -> RootfsError {
+        let (path, rootfs) = (path.clone(), self.name.clone());
+        match errno {
+            Errno::ACCESS | Errno::PERM => RootfsError::Denied { action, path, rootfs },
+            errno => RootfsError::Read { action, path, rootfs, source: errno.into() },
+        }
+    }
+
+    /// Opens `path` without following any link: one of the last name fails, one above would leave the real path.
+    fn open_at(&self, path: &RootPath, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&self.top, relative(path), flags, Mode::empty(), beneath) {
+            // Linux before 5.6, or a sandbox that does not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => self.walk_to(path, flags),
+            opened => opened,
+        }
+    }
+
+    fn walk_to(&self, path: &RootPath, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let mut directory = None;
+        if let Some(parent) = path.parent() {
+            for name in parent.components() {
+                let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let from = directory.as_ref().unwrap_or(&self.top);
+                directory = Some(rustix::fs::openat(from, OsStr::from_bytes(name), step, Mode::empty())?);
+            }
+        }
+        let name: &[u8] = if path.is_root() { b"." } else { path.file_name() };
+        let from = directory.as_ref().unwrap_or(&self.top);
+        rustix::fs::openat(from, OsStr::from_bytes(name), flags, Mode::empty())
+    }
+
+    fn node(&self, path: &RootPath, stat: &Statx) -> Result<Node, Errno> {
+        let file_type = FileType::from_raw_mode(stat.stx_mode.into());
+        let kind = match file_type {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&self.top, relative(path), Vec::new())?;
+                Kind::Link(RawPath::new(target.into_bytes()))
+            }
+            FileType::CharacterDevice => Kind::Special("a character device"),
+            FileType::BlockDevice => Kind::Special("a block device"),
+            FileType::Fifo => Kind::Special("a FIFO"),
+            _ => Kind::Special("a socket"),
+        };
+        let mode = u32::from(stat.stx_mode) & 0o7777;
+        // Only programs can use capabilities, and the attribute costs a system call.
+        let capability = if kind == Kind::File && mode & 0o111 != 0 { self.capability(path)? } else { None };
+        Ok(Node {
+            size: if kind == Kind::File { stat.stx_size } else { 0 },
+            kind,
+            mode,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            id: FileId { device: makedev(stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino },
+            links: stat.stx_nlink.into(),
+            capability,
+        })
+    }
+
+    fn capability(&self, path: &RootPath) -> Result<Option<Vec<u8>>, Errno> {
+        let mut value = [0_u8; CAPABILITY_MAX];
+        let host = self.path.join(relative(path));
+        match rustix::fs::lgetxattr(&host, "security.capability", &mut value[..]) {
+            Ok(len) => Ok(value.get(..len).map(<[u8]>::to_vec)),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl Rootfs for HostRootfs {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn lookup(&self, path: &RootPath) -> Result<Option<Node>, RootfsError> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        let mask = StatxFlags::BASIC_STATS;
+        match rustix::fs::statx(&self.top, relative_or_empty(path), flags, mask) {
+            Ok(stat) => self.node(path, &stat).map(Some).map_err(|errno| self.error("read", path, errno)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.error("look up", path, errno)),
+        }
+    }
+
+    fn read_dir(&self, path: &RootPath) -> Result<Vec<Vec<u8>>, RootfsError> {
+        let error = |errno| self.error("list", path, errno);
+        let directory = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(error)?;
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(directory).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            match entry.file_name().to_bytes() {
+                b"." | b".." => {}
+                name => names.push(name.to_vec()),
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, path: &RootPath) -> Result<Box<dyn ReadAt + '_>, RootfsError> {
+        // Without NONBLOCK, a FIFO put in the place of a file would wait for a writer for ever.
+        let opened = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
+        let file = File::from(opened.map_err(|errno| self.error("open", path, errno))?);
+        let read_error = |source| RootfsError::Read {
+            action: "open",
+            path: path.clone(),
+            rootfs: self.name.clone(),
+            source,
+        };
+        let metadata = file.metadata().map_err(read_error)?;
+        if !metadata.is_file() {
+            return Err(read_error(io::Error::other("not a regular file")));
+        }
+        Ok(Box::new(HostFile { size: metadata.size(), file }))
+    }
+}
+
+/// Returns `path` as the kernel wants it relative to the top directory.
+fn relative(path: &RootPath) -> &OsStr {
+    OsStr::from_bytes(if path.is_root() { b"." } else { path.relative() })
+}
+
+fn relative_or_empty(path: &RootPath) -> &OsStr {
+    OsStr::from_bytes(path.relative())
+}
+
+struct HostFile {
+    file: File,
+    size: u64,
+}
+
+impl ReadAt for HostFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+}

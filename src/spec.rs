@@ -1,0 +1,140 @@
+//! Flags, project file or frontend options -> [`BuildSpec`]: everything that a build depends on, as values.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::explain::{Explain, Explanation, Failure};
+use crate::path::RawPath;
+use crate::roots::Root;
+
+/// The directories of an image's PATH, in the order that Docker and most distributions have.
+pub const STANDARD_PATH: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Everything that the bytes of an image depend on.
+#[derive(Debug, Clone)]
+pub struct BuildSpec {
+    /// Where the files come from.
+    pub source: Source,
+    /// What to keep.
+    pub roots: Vec<Root>,
+    /// How names are looked up.
+    pub search: Search,
+    /// What the image config says beyond what follows from the roots.
+    pub config: ConfigEdits,
+    /// The time that every file and document of the image carries.
+    pub epoch: Epoch,
+}
+
+/// Where the files come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory of the host; `/` is the machine itself.
+    Directory(PathBuf),
+}
+
+/// How names are looked up in the source, apart from what the source says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// The directories in which a program given by name is looked up, in order.
+    pub path: Vec<RawPath>,
+    /// LD_LIBRARY_PATH of the process to come.
+    pub library_path: Option<Vec<u8>>,
+    /// LD_PRELOAD of the process to come.
+    pub preload: Option<Vec<u8>>,
+    /// Whether the file that lists preloads counts.
+    pub preloads: Preloads,
+    /// The `glibc-hwcaps` levels of the CPU, best first. Empty means: whatever runs everywhere.
+    pub hwcaps: Vec<Vec<u8>>,
+}
+
+/// Whether `/etc/ld.so.preload` of the source counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preloads {
+    /// As for a process of the source.
+    AsInSource,
+    /// An image does not have the file.
+    None,
+}
+
+impl Search {
+    /// Returns the look-up of a source that says nothing: the standard PATH.
+    pub fn standard() -> Self {
+        Self {
+            path: STANDARD_PATH.map(RawPath::from).into(),
+            library_path: None,
+            preload: None,
+            preloads: Preloads::None,
+            hwcaps: Vec::new(),
+        }
+    }
+}
+
+/// What the user says of the image config.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigEdits {
+    /// The words after `--`: arguments of the one program.
+    pub arguments: Vec<String>,
+}
+
+/// A point in time, in whole seconds since 1970-01-01 UTC, that stands for "now" in everything minimage writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Epoch(u32);
+
+/// A text that is no usable `SOURCE_DATE_EPOCH`.
+#[derive(Debug, Error)]
+#[error("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds from 0 to {}", u32::MAX)]
+pub struct EpochError {
+    text: String,
+}
+
+impl Explain for EpochError {
+    fn explain(&self) -> Vec<Explanation> {
+        vec![
+            Explanation::new("bad-epoch", self.to_string())
+                .fix("set it to a Unix time such as `$(git log -1 --format=%ct)`, or unset it"),
+        ]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
+}
+
+impl Epoch {
+    /// Returns the time that `text` gives in decimal digits, as reproducible-builds.org defines SOURCE_DATE_EPOCH.
+    ///
+    /// # Errors
+    /// [`EpochError`] for anything but digits, and for times that tar headers and JSON documents cannot both hold.
+    pub fn parse(text: &str) -> Result<Self, EpochError> {
+        let is_decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let seconds = if is_decimal { text.parse().ok() } else { None };
+        seconds.map(Self).ok_or_else(|| EpochError { text: crate::path::show(text.as_bytes()) })
+    }
+
+    /// Returns the seconds since 1970-01-01 UTC.
+    pub fn seconds(self) -> u64 {
+        self.0.into()
+    }
+
+    /// Returns the time as RFC 3339 has it, in UTC.
+    pub fn to_rfc3339(self) -> String {
+        Timestamp::from_second(self.0.into()).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_digits() {
+        assert_eq!(Epoch::parse("0").unwrap().to_rfc3339(), "1970-01-01T00:00:00Z");
+        assert_eq!(Epoch::parse("1700000000").unwrap().to_rfc3339(), "2023-11-14T22:13:20Z");
+        for bad in ["", "-1", "+1", "1.5", "now", "99999999999"] {
+            assert!(Epoch::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
