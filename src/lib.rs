@@ -11,3 +11,4 @@ pub mod roots;
 pub mod spec;
 pub mod rootfs;
 pub mod closure;
+pub mod resolve;

@@ -1,0 +1,159 @@
+//! What a loader would map for one program, in its order, and who asked for each object.
+
+use std::fmt;
+use std::rc::Rc;
+
+use super::object::Object;
+use crate::formats::elf::NeedKind;
+use crate::path::{RawPath, show};
+
+/// The objects of one process, as its loader would map them.
+#[derive(Debug)]
+pub struct ObjectList {
+    /// Every object, the program first; the others in the order in which they were found.
+    pub objects: Vec<Loaded>,
+    /// Who needs whom, in the order in which the loader asks.
+    pub edges: Vec<Edge>,
+    /// What nobody found.
+    pub missing: Vec<Missing>,
+    /// What is worth knowing although the program may run.
+    pub warnings: Vec<Warning>,
+}
+
+/// One object of a process.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The path by which it was found, as spelled; empty for the program.
+    pub name: RawPath,
+    /// What is there.
+    pub object: Rc<Object>,
+    /// Who asked for it first; `None` for the program, its loader and preloads.
+    pub asker: Option<usize>,
+    /// The name that it was first asked by.
+    pub asked_as: Vec<u8>,
+    /// Where it was found.
+    pub found_by: FoundBy,
+}
+
+/// Which rule of the search found an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundBy {
+    /// It is the program.
+    Program,
+    /// It is the loader that the program names.
+    Interpreter,
+    /// DT_RPATH of the object called this; empty for the program.
+    Rpath(RawPath),
+    /// LD_LIBRARY_PATH.
+    LibraryPath,
+    /// DT_RUNPATH of the object that asks.
+    Runpath,
+    /// The loader's cache.
+    Cache,
+    /// The loader's default directories, or what musl's path file puts in their place.
+    Default,
+    /// The name has a slash, so it is a path.
+    Path,
+}
+
+impl fmt::Display for FoundBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program => f.write_str("program"),
+            Self::Interpreter => f.write_str("interp"),
+            Self::Rpath(of) if of.as_bytes().is_empty() => f.write_str("rpath of the program"),
+            Self::Rpath(of) => write!(f, "rpath of {of}"),
+            Self::LibraryPath => f.write_str("LD_LIBRARY_PATH"),
+            Self::Runpath => f.write_str("runpath"),
+            Self::Cache => f.write_str("ld.so.cache"),
+            Self::Default => f.write_str("default directories"),
+            Self::Path => f.write_str("path"),
+        }
+    }
+}
+
+/// One object needs another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// Index of the object that asks.
+    pub by: usize,
+    /// The name it asks for, with its tokens replaced.
+    pub soname: Vec<u8>,
+    /// Index of the object that answers.
+    pub to: usize,
+}
+
+/// A name that the loader does not find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Index of the object that asks first.
+    pub by: usize,
+    /// The name it asks for, with its tokens replaced.
+    pub soname: Vec<u8>,
+    /// How it asks.
+    pub kind: NeedKind,
+    /// The places where the loader looks, in order: rule and directories.
+    pub searched: Vec<(FoundBy, Vec<Vec<u8>>)>,
+}
+
+/// Something that makes the result depend on more than the root filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// A search path element of an object counts from the working directory.
+    RelativeSearchPath {
+        /// The object, as found.
+        of: RawPath,
+        /// The element.
+        element: Vec<u8>,
+    },
+    /// A search path element depends on the CPU: it has `$PLATFORM` in it.
+    CpuDependent {
+        /// The object, as found.
+        of: RawPath,
+        /// The element.
+        element: Vec<u8>,
+    },
+    /// An object that should be preloaded cannot be.
+    PreloadIgnored {
+        /// Its name.
+        name: Vec<u8>,
+        /// What the loader would say.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RelativeSearchPath { of, element } => {
+                write!(
+                    f,
+                    "the search path of {} has `{}`, which depends on the working directory",
+                    name(of),
+                    show(element)
+                )
+            }
+            Self::CpuDependent { of, element } => {
+                write!(f, "the search path of {} has `{}`, which depends on the CPU", name(of), show(element))
+            }
+            Self::PreloadIgnored { name, reason } => write!(f, "`{}` is not preloaded: {reason}", show(name)),
+        }
+    }
+}
+
+fn name(of: &RawPath) -> String {
+    if of.as_bytes().is_empty() { "the program".to_owned() } else { format!("`{of}`") }
+}
+
+/// Why a loader gives a program up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fatal {
+    /// The file in the way, as found.
+    pub path: RawPath,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Index of the object that asks for it.
+    pub by: usize,
+    /// The name it asks for.
+    pub soname: Vec<u8>,
+}

@@ -1,0 +1,243 @@
+//! What keeps a program from starting, in a form that says how to go on.
+
+use std::fmt;
+use std::rc::Rc;
+
+use thiserror::Error;
+
+use super::list::{Fatal, FoundBy, Missing};
+use crate::closure::{Cause, Demand};
+use crate::explain::{Explain, Explanation, Failure};
+use crate::formats::elf::ElfError;
+use crate::path::{RawPath, RootPath, show};
+use crate::rootfs::{Absence, RootfsError};
+use crate::roots::Root;
+
+/// Why there is no closure.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// Something that a root needs is missing or broken: everything that was found, not only the first.
+    #[error("{} of what the programs need is missing or broken", count(problems.len()))]
+    Incomplete {
+        /// What is wrong, in the order in which it was met.
+        problems: Vec<Problem>,
+    },
+    /// The source cannot be read.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 { "one thing".to_owned() } else { format!("{problems} things") }
+}
+
+impl Explain for ResolveError {
+    fn explain(&self) -> Vec<Explanation> {
+        match self {
+            Self::Incomplete { problems } => problems.iter().map(Problem::explain).collect(),
+            Self::Rootfs(error) => error.explain(),
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::NoImage
+    }
+}
+
+/// One thing that keeps a program from starting. Paths are inside the source.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Problem {
+    /// No such program.
+    ProgramNotFound {
+        /// The root that asks for it.
+        root: Root,
+        /// The directories it was looked up in; empty if it was given by path.
+        searched: Vec<RawPath>,
+        /// What the source is called.
+        rootfs: String,
+    },
+    /// A path that something names leads nowhere.
+    Absent {
+        /// The path and who names it.
+        demand: Demand,
+        /// Why nothing is there.
+        absence: Absence,
+    },
+    /// The file is no program.
+    NotAProgram {
+        /// The file.
+        path: RootPath,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Nobody may execute the file.
+    NotExecutable {
+        /// The file.
+        path: RootPath,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file claims to be ELF and is broken.
+    BrokenElf {
+        /// The file.
+        path: RootPath,
+        /// What is wrong with it.
+        error: Rc<ElfError>,
+    },
+    /// The loader that the program names is not there.
+    InterpMissing {
+        /// The program.
+        by: RootPath,
+        /// PT_INTERP.
+        interp: RawPath,
+    },
+    /// A library names no loader, and the root filesystem has none for its machine.
+    NoLoader {
+        /// The library.
+        by: RootPath,
+    },
+    /// A library is in none of the places where the loader looks.
+    LibraryMissing {
+        /// The program that cannot start without it.
+        program: RootPath,
+        /// The object that asks for it.
+        by: RootPath,
+        /// The request.
+        missing: Missing,
+    },
+    /// The loader gives up at a file that it would have to map.
+    Unloadable {
+        /// The program.
+        program: RootPath,
+        /// The file and what is wrong with it.
+        fatal: Fatal,
+    },
+    /// The line that names a script's interpreter ends as on Windows.
+    CarriageReturn {
+        /// The script.
+        path: RootPath,
+        /// The interpreter with the carriage return in its name.
+        interp: Vec<u8>,
+    },
+    /// `env` in the first line of a script does not find its command.
+    CommandNotFound {
+        /// The script.
+        script: RootPath,
+        /// The command.
+        command: RawPath,
+        /// The directories it was looked up in.
+        searched: Vec<RawPath>,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProgramNotFound { root, rootfs, .. } => write!(f, "{} is not in {rootfs}", root.origin),
+            Self::Absent { demand, .. } => write!(f, "`{}` is not in the rootfs", demand.path),
+            Self::NotAProgram { path, what } => write!(f, "`{path}` is no program: it is {what}"),
+            Self::NotExecutable { path, mode } => write!(f, "`{path}` is not executable (mode {mode:04o})"),
+            Self::BrokenElf { path, error } => write!(f, "`{path}` is a broken ELF file: {error}"),
+            Self::InterpMissing { interp, .. } => write!(f, "the loader `{interp}` is not in the rootfs"),
+            Self::NoLoader { by } => write!(f, "the rootfs has no loader for `{by}`"),
+            Self::LibraryMissing { missing, .. } => {
+                write!(f, "`{}` is not in the rootfs", show(&missing.soname))
+            }
+            Self::Unloadable { fatal, .. } => {
+                write!(f, "the loader stops at `{}`: {}", fatal.path, fatal.reason)
+            }
+            Self::CarriageReturn { path, .. } => {
+                write!(f, "the first line of `{path}` ends in a carriage return")
+            }
+            Self::CommandNotFound { command, .. } => write!(f, "`{command}` is not in the search path"),
+        }
+    }
+}
+
+impl Problem {
+    /// Returns what a person reads about it.
+    pub fn explain(&self) -> Explanation {
+        let explanation = |code| Explanation::new(code, self.to_string());
+        match self {
+            Self::ProgramNotFound { searched, .. } => {
+                let explanation = explanation("program-not-found");
+                let explanation = match searched.as_slice() {
+                    [] => explanation,
+                    searched => explanation.why(format!("looked in {}", listed(searched.iter()))),
+                };
+                explanation.fix("install it in the source, or give its path")
+            }
+            Self::Absent { demand, absence } => explanation("missing-file")
+                .at(demand.cause.to_string())
+                .why(match absence {
+                    Absence::NotFound => "no such file or directory",
+                    Absence::NotADirectory => "a name on the way is no directory",
+                    Absence::TooManyLinks => "too many levels of symbolic links",
+                    Absence::NameTooLong => "the name is too long",
+                    Absence::Denied => "a directory on the way may not be searched",
+                })
+                .fix(match demand.cause {
+                    Cause::Shebang { .. } => {
+                        "install the interpreter in the source, or correct the first line"
+                    }
+                    _ => "install what it belongs to in the source",
+                }),
+            Self::NotAProgram { .. } => {
+                explanation("not-a-program").fix("name an ELF program or a script that starts with `#!`")
+            }
+            Self::NotExecutable { path, .. } => explanation("not-executable")
+                .fix(format!("make it executable in the source: `chmod +x {path}`")),
+            Self::BrokenElf { error, .. } => {
+                explanation("broken-elf").because_of(&**error).fix("install the file again in the source")
+            }
+            Self::InterpMissing { by, .. } => explanation("missing-loader")
+                .at(format!("`{by}` names it (PT_INTERP)"))
+                .why("the kernel would say \"no such file or directory\", and mean the loader")
+                .fix("install the C library that the program was built for in the source"),
+            Self::NoLoader { .. } => explanation("missing-loader")
+                .fix("install the C library that the file was built for in the source"),
+            Self::LibraryMissing { program, by, missing } => {
+                let needs = format!("`{by}` needs it");
+                let place = if by == program { needs } else { format!("{needs}; `{program}` needs that") };
+                let searched =
+                    missing.searched.iter().map(|(rule, directories)| looked_in(rule, directories));
+                let searched: Vec<_> = searched.collect();
+                explanation("missing-library")
+                    .at(place)
+                    .why(match searched.is_empty() {
+                        true => "there is nowhere to look".to_owned(),
+                        false => format!("looked in {}", searched.join(", ")),
+                    })
+                    .fix("install the package that has it in the source")
+            }
+            Self::Unloadable { program, fatal } => explanation("unloadable-library")
+                .at(format!("`{program}` would load it for `{}`", show(&fatal.soname)))
+                .why("it hides whatever comes after it in the search, at run time too")
+                .fix(format!("remove or replace `{}` in the source", fatal.path)),
+            Self::CarriageReturn { interp, .. } => explanation("carriage-return")
+                .why(format!("the kernel looks for an interpreter called `{}`", show(interp)))
+                .fix("save the script with Unix line ends"),
+            Self::CommandNotFound { script, searched, .. } => explanation("missing-interpreter")
+                .at(format!("`env` in the first line of `{script}` looks for it"))
+                .why(format!("looked in {}", listed(searched.iter())))
+                .fix("install the interpreter in the source"),
+        }
+    }
+}
+
+fn looked_in(rule: &FoundBy, directories: &[Vec<u8>]) -> String {
+    let directories = listed(directories.iter().map(|directory| match directory.as_slice() {
+        b"" => "the working directory".to_owned(),
+        directory => show(directory.strip_suffix(b"/").filter(|rest| !rest.is_empty()).unwrap_or(directory)),
+    }));
+    match rule {
+        FoundBy::Default | FoundBy::Path => directories,
+        rule => format!("{directories} ({rule})"),
+    }
+}
+
+fn listed<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ")
+}
