@@ -12,3 +12,8 @@ pub mod spec;
 pub mod rootfs;
 pub mod closure;
 pub mod resolve;
+pub mod layer;
+pub mod image;
+pub mod destination;
+#[cfg(feature = "cli")]
+pub mod cli;

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::{
-    Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, MediaType, Reference, Sealed,
+    Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, Manifest, MediaType, Reference, Sealed,
     canonical_json, descriptor, digest_of,
 };
 use crate::explain::{Explain, Explanation};
@@ -170,6 +170,15 @@ impl Layout {
         File::open(&path).map_err(|source| LayoutError::Io { action: "open", path, source })
     }
 
+    /// Returns whether the blob is there, with the size that its descriptor gives.
+    ///
+    /// # Errors
+    /// [`LayoutError::Digest`].
+    pub fn has(&self, descriptor: &Descriptor) -> Result<bool, LayoutError> {
+        let path = self.blob_path(self.digest_of(descriptor)?);
+        Ok(fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == descriptor.size()))
+    }
+
     /// Returns the bytes of a small blob, checked against its digest.
     ///
     /// # Errors
@@ -182,6 +191,33 @@ impl Layout {
         } else {
             Err(LayoutError::Corrupt { path: self.blob_path(digest) })
         }
+    }
+
+    /// Returns what the image `image` consists of, in an order in which nothing comes before what it refers to:
+    /// layers, config, and the manifest itself. Each blob comes once.
+    ///
+    /// # Errors
+    /// [`LayoutError::Document`] if the manifest cannot be parsed; as of [`Layout::read`].
+    pub fn blobs_of(&self, image: &Descriptor) -> Result<Vec<Descriptor>, LayoutError> {
+        let manifest: Manifest = serde_json::from_slice(&self.read(image)?).map_err(|source| {
+            let path = self.path.join(image.digest().to_string());
+            LayoutError::Document { path, source }
+        })?;
+        let mut blobs: Vec<Descriptor> = Vec::new();
+        for blob in manifest.layers().iter().chain([manifest.config(), image]) {
+            if !blobs.iter().any(|known| known.digest() == blob.digest()) {
+                blobs.push(blob.clone());
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Returns the digest of the document that `descriptor` names.
+    ///
+    /// # Errors
+    /// [`LayoutError::Digest`].
+    pub fn digest_of(&self, descriptor: &Descriptor) -> Result<Digest, LayoutError> {
+        digest_of(descriptor).map_err(|source| LayoutError::Digest { path: self.path.clone(), source })
     }
 
     /// Returns the index of the layout; an empty one if there is none yet.
@@ -234,10 +270,6 @@ impl Layout {
 
     fn blob_path(&self, digest: Digest) -> PathBuf {
         self.blobs().join(digest.hex())
-    }
-
-    fn digest_of(&self, descriptor: &Descriptor) -> Result<Digest, LayoutError> {
-        digest_of(descriptor).map_err(|source| LayoutError::Digest { path: self.path.clone(), source })
     }
 }
 
@@ -333,16 +365,33 @@ impl BlobWriter {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn commit(self, media_type: MediaType) -> Result<Descriptor, LayoutError> {
+        let digest = self.hasher.clone().finish();
+        let size = self.size;
+        self.persist(digest)?;
+        Ok(descriptor(media_type, digest, size))
+    }
+
+    /// Gives the blob its name if it is the one that `expected` describes.
+    ///
+    /// # Errors
+    /// [`LayoutError::Corrupt`] if it is not; [`LayoutError::Io`].
+    pub fn commit_as(self, expected: &Descriptor) -> Result<(), LayoutError> {
+        let digest = self.layout.digest_of(expected)?;
+        if self.hasher.clone().finish() != digest || self.size != expected.size() {
+            return Err(LayoutError::Corrupt { path: self.layout.blob_path(digest) });
+        }
+        self.persist(digest)
+    }
+
+    fn persist(self, digest: Digest) -> Result<(), LayoutError> {
         let directory = self.layout.blobs();
-        let digest = self.hasher.finish();
         let path = self.layout.blob_path(digest);
         let io = |source| LayoutError::Io { action: "write a blob in", path: directory, source };
         let file = match self.file.into_inner() {
             Ok(file) => file,
             Err(error) => return Err(io(error.into_error())),
         };
-        publish(file, &path).map_err(io)?;
-        Ok(descriptor(media_type, digest, self.size))
+        publish(file, &path).map_err(io)
     }
 
     fn error(&self, source: io::Error) -> LayoutError {

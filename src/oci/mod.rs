@@ -7,6 +7,7 @@ mod sealed;
 
 pub use digest::{DiffId, Digest, DigestError, Hasher, descriptor, digest_of};
 pub use layout::{BlobWriter, Layout, LayoutError, Named};
+pub(crate) use layout::{index_json, publish, scratch};
 pub use oci_spec::image::{
     Arch, Config as RuntimeConfig, ConfigBuilder as RuntimeConfigBuilder, Descriptor, History,
     HistoryBuilder, ImageConfiguration as Config, ImageConfigurationBuilder as ConfigBuilder,

@@ -1,0 +1,225 @@
+//! `minimage build`: programs -> an image, at its destinations.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::Outcome;
+use super::args::BuildArguments;
+use super::output::OutputSpec;
+use super::report::Report;
+use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, Published};
+use crate::explain::{Explain, Explanation, Failure};
+use crate::image;
+use crate::layer::{self, Compression};
+use crate::oci::{Layout, LayoutError, Reference};
+use crate::path::RawPath;
+use crate::resolve::{self, Resolution};
+use crate::rootfs::{HostRootfs, Kind};
+use crate::roots::{Keep, Origin, Root};
+use crate::spec::{BuildSpec, ConfigEdits, Epoch, Search, Source};
+
+/// What is wrong with a request before anything is read.
+#[derive(Debug, Error)]
+enum UsageError {
+    #[error("`--push` does not say where to")]
+    PushWhere,
+    #[error("SOURCE_DATE_EPOCH is not text")]
+    EpochNotText,
+}
+
+impl Explain for UsageError {
+    fn explain(&self) -> Vec<Explanation> {
+        let fix = match self {
+            Self::PushWhere => "write `--push REGISTRY/NAME[:TAG]`, or name the image with `-t`",
+            Self::EpochNotText => "set it to a Unix time, or unset it",
+        };
+        vec![Explanation::new("usage", self.to_string()).fix(fix)]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
+}
+
+/// Where an image goes, and the file to name in the summary.
+struct Target {
+    destination: Box<dyn Destination>,
+    place: String,
+}
+
+pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
+    let spec = spec(arguments)?;
+    let names = names(arguments)?;
+    let targets = targets(arguments, &spec, &names)?;
+
+    let Source::Directory(directory) = &spec.source;
+    let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
+    let resolution = resolve::closure(&rootfs, &spec.roots, &spec.search).map_err(boxed)?;
+    let config = image::config(&resolution.programs, &spec.config, spec.epoch).map_err(boxed)?;
+    let plan = layer::plan(&resolution.closure);
+
+    let scratch = scratch_directory()?;
+    let layout = Layout::create(scratch.path()).map_err(boxed)?;
+    let layers = layer::write(&plan, &rootfs, spec.epoch, Compression::default(), &layout).map_err(boxed)?;
+    let image = image::assemble(&layers, config, spec.epoch, &layout).map_err(boxed)?;
+
+    summary(&resolution, &layers, report);
+    for target in targets {
+        let published = target.destination.publish(&layout, &image, &names).map_err(boxed)?;
+        report.say(&format!("  to {}", target.place));
+        for line in lines(&published) {
+            report.line(&line)?;
+        }
+    }
+    Ok(())
+}
+
+fn boxed<E: Explain + 'static>(error: E) -> Box<dyn Explain> {
+    Box::new(error)
+}
+
+/// Returns everything that the bytes of the image depend on.
+fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
+    let roots = arguments.programs.iter().map(|program| Root {
+        keep: Keep::Program(RawPath::from(program.as_str())),
+        origin: Origin::Argument(program.clone()),
+    });
+    let source = Source::Directory(arguments.from.clone().unwrap_or_else(|| PathBuf::from("/")));
+    let mut search = Search::standard();
+    if arguments.from.is_none() {
+        search.path = host_path(search.path);
+    }
+    let epoch = match std::env::var_os("SOURCE_DATE_EPOCH") {
+        None => Epoch::default(),
+        Some(value) => match value.to_str() {
+            Some(text) => Epoch::parse(text).map_err(boxed)?,
+            None => return Err(boxed(UsageError::EpochNotText)),
+        },
+    };
+    let config = ConfigEdits { arguments: arguments.arguments.clone() };
+    Ok(BuildSpec { source, roots: roots.collect(), search, config, epoch })
+}
+
+/// Returns the search path of the user, and after it the standard directories that it lacks: an ordinary user's has
+/// no `/usr/sbin`.
+fn host_path(standard: Vec<RawPath>) -> Vec<RawPath> {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let mut path: Vec<RawPath> = own
+        .as_bytes()
+        .split(|byte| *byte == b':')
+        .filter(|part| part.starts_with(b"/"))
+        .map(RawPath::new)
+        .collect();
+    path.extend(standard.into_iter().filter(|directory| !own_has(&own, directory)));
+    path
+}
+
+fn own_has(own: &std::ffi::OsStr, directory: &RawPath) -> bool {
+    own.as_bytes().split(|byte| *byte == b':').any(|part| part == directory.as_bytes())
+}
+
+/// Returns the names of the image: the tags, and the value of `--push`.
+fn names(arguments: &BuildArguments) -> Result<Vec<Reference>, Box<dyn Explain>> {
+    let mut names = arguments.tags.clone();
+    if let Some(reference) = arguments.push.as_deref().filter(|reference| !reference.is_empty()) {
+        names.push(reference.parse::<Reference>().map_err(boxed)?);
+    }
+    let pushes = arguments.push.is_some() || arguments.outputs.contains(&OutputSpec::Registry);
+    if pushes && names.is_empty() {
+        return Err(boxed(UsageError::PushWhere));
+    }
+    Ok(names)
+}
+
+/// Returns where the image goes: to a file in the working directory, if nothing is said.
+fn targets(
+    arguments: &BuildArguments,
+    spec: &BuildSpec,
+    names: &[Reference],
+) -> Result<Vec<Target>, Box<dyn Explain>> {
+    let mut outputs = arguments.outputs.clone();
+    if arguments.push.is_some() {
+        outputs.push(OutputSpec::Registry);
+    }
+    if outputs.is_empty() {
+        outputs.push(OutputSpec::Archive { path: None, kind: ArchiveKind::OciAndDocker });
+    }
+    outputs.dedup();
+    let archive_name = || PathBuf::from(format!("{}.oci.tar", image_name(spec, names)));
+    outputs
+        .into_iter()
+        .map(|output| match output {
+            OutputSpec::Archive { path, kind } => {
+                let path = path.unwrap_or_else(archive_name);
+                let place = path.display().to_string();
+                Ok(Target { destination: Box::new(Archive { path, kind }), place })
+            }
+            OutputSpec::Directory { path } => {
+                let place = path.display().to_string();
+                Ok(Target { destination: Box::new(LayoutDirectory { path }), place })
+            }
+            OutputSpec::Registry => registry(names),
+        })
+        .collect()
+}
+
+/// Returns what the image is called on disk: the last part of its first name, else its first program.
+fn image_name(spec: &BuildSpec, names: &[Reference]) -> String {
+    if let Some(name) = names.first() {
+        return name.short_name().to_owned();
+    }
+    let program = spec.roots.first().map(|root| match &root.keep {
+        Keep::Program(path) => path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default(),
+    });
+    match program {
+        Some(name) if !name.is_empty() => crate::path::show(name).replace('/', "_"),
+        _ => "image".to_owned(),
+    }
+}
+
+/// Makes the directory that holds the image until it is where it goes; it vanishes with the value.
+fn scratch_directory() -> Result<tempfile::TempDir, Box<dyn Explain>> {
+    tempfile::Builder::new().prefix("minimage-").tempdir().map_err(|source| {
+        boxed(LayoutError::Io { action: "create a directory in", path: std::env::temp_dir(), source })
+    })
+}
+
+fn summary(resolution: &Resolution, layers: &[layer::Layer], report: &mut Report) {
+    let files = resolution.closure.entries().filter(|(_, entry)| entry.node.kind == Kind::File);
+    let (count, bytes) = files.fold((0_u64, 0_u64), |(count, bytes), (_, entry)| {
+        (count + 1, bytes.saturating_add(entry.node.size))
+    });
+    let blobs: u64 = layers.iter().map(|layer| layer.descriptor.size()).sum();
+    for warning in &resolution.warnings {
+        report.say(&format!("warning: {warning}"));
+    }
+    let programs: Vec<_> = resolution.programs.iter().map(|program| program.path.to_string()).collect();
+    report.say(&format!(
+        "{}: {count} files, {}, compressed {}",
+        programs.join(" "),
+        size(bytes),
+        size(blobs)
+    ));
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// Returns the lines that scripts read: one for each name, or the bare digest.
+fn lines(published: &Published) -> Vec<String> {
+    if published.names.is_empty() {
+        return vec![published.digest.to_string()];
+    }
+    published.names.iter().map(|name| format!("{name}@{}", published.digest)).collect()
+}
+
+fn registry(_names: &[Reference]) -> Result<Target, Box<dyn Explain>> {
+    Err(boxed(UsageError::PushWhere))
+}

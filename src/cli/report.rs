@@ -1,0 +1,86 @@
+//! Results, summaries and errors -> what people and scripts read.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+use super::Outcome;
+use crate::explain::{Explain, Explanation, Failure};
+
+/// Where a command reports to: data to standard output, words to standard error.
+pub(super) struct Report;
+
+/// Standard output cannot be written.
+#[derive(Debug, Error)]
+#[error("cannot write to standard output")]
+struct StdoutError {
+    source: io::Error,
+}
+
+impl Explain for StdoutError {
+    fn explain(&self) -> Vec<Explanation> {
+        vec![Explanation::new("unwritable-output", self.to_string()).because_of(self)]
+    }
+}
+
+impl Report {
+    pub(super) fn new() -> Self {
+        Self
+    }
+
+    /// Prints one line of data.
+    pub(super) fn line(&mut self, line: &str) -> Outcome {
+        let mut stdout = io::stdout().lock();
+        let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        match written {
+            Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Box::new(StdoutError { source }))
+            }
+            // Whoever closed the pipe has read what they wanted.
+            _ => Ok(()),
+        }
+    }
+
+    /// Says one line to people. If standard error is gone, there is nobody to tell.
+    pub(super) fn say(&mut self, line: &str) {
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// Explains to people why the command failed.
+    pub(super) fn failed(&mut self, error: &dyn Explain) {
+        let explanations = error.explain();
+        let texts: Vec<_> = explanations.iter().map(ToString::to_string).collect();
+        self.say(&texts.join("\n\n"));
+    }
+}
+
+/// Reports what clap has to say: help is a result, the rest a wrong usage.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let _ = error.print();
+    if is_help { ExitCode::SUCCESS } else { ExitCode::from(Failure::Usage as u8) }
+}
+
+/// Sends logs to standard error: warnings, and more with each `-v`; `MINIMAGE_LOG` has the syntax of
+/// tracing's `EnvFilter` and wins.
+pub(super) fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "error",
+        1 => "minimage=info",
+        2 => "minimage=debug",
+        _ => "minimage=trace",
+    };
+    let filter = EnvFilter::try_from_env("MINIMAGE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
+    let has_color = is_terminal && std::env::var_os("NO_COLOR").is_none();
+    // Fails only if somebody who uses the library has set up logging already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(has_color)
+        .without_time()
+        .try_init();
+}

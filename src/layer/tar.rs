@@ -1,0 +1,376 @@
+//! Planned entries -> the bytes of a layer's tar.
+//!
+//! The bytes are those that BuildKit's OCI worker exports for the same files, so that both routes give one diff_id:
+//! ustar where everything fits, a PAX header only where it does not, no times but the epoch, names of nobody.
+
+use std::io::{self, Write};
+
+use tar::{EntryType, Header, UstarHeader};
+use thiserror::Error;
+
+use super::plan::{PlannedEntry, PlannedLayer};
+use crate::closure::Content;
+use crate::formats::ReadAt;
+use crate::path::RootPath;
+use crate::rootfs::{Kind, Rootfs, RootfsError};
+use crate::spec::Epoch;
+
+/// The unit of a tar, in bytes.
+pub const BLOCK: usize = 512;
+const NAME_MAX: usize = 100;
+const PREFIX_MAX: usize = 155;
+const ID_MAX: u32 = 0o7_777_777;
+const SIZE_MAX: u64 = 1 << 33;
+const CHUNK: usize = 1 << 20;
+
+/// Why a tar cannot be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TarError {
+    /// The source cannot be read.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A file had another length than when it was looked up.
+    #[error("`{path}` changed while it was read: {expected} bytes were expected")]
+    Changed {
+        /// The file, inside the source.
+        path: RootPath,
+        /// Its length when it was looked up, in bytes.
+        expected: u64,
+    },
+    /// An entry is of a kind that no image holds.
+    #[error("`{path}` is {what}, which cannot be put into an image")]
+    Special {
+        /// The entry.
+        path: RootPath,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A name means "deleted" in a layer.
+    #[error("`{path}` has a name that marks a deleted file in a layer")]
+    Whiteout {
+        /// The entry.
+        path: RootPath,
+    },
+    /// The sink refuses.
+    #[error("cannot write the layer")]
+    Write {
+        /// What it says.
+        source: io::Error,
+    },
+}
+
+/// Writes the tar of `layer`, with its end, to `sink`.
+pub(super) fn write(
+    layer: &PlannedLayer,
+    rootfs: &dyn Rootfs,
+    epoch: Epoch,
+    sink: &mut dyn Write,
+) -> Result<(), TarError> {
+    let io = |source| TarError::Write { source };
+    let mut buffer = vec![0; CHUNK];
+    for entry in &layer.entries {
+        sink.write_all(&head(entry, epoch)?).map_err(io)?;
+        let Content::Source(path) = &entry.content else { continue };
+        if entry.hard_link_to.is_none() {
+            let file = rootfs.open(path)?;
+            let error = |source| RootfsError::Read {
+                action: "read",
+                path: path.clone(),
+                rootfs: rootfs.name().to_owned(),
+                source,
+            };
+            copy(&*file, path, entry.node.size, &mut buffer, error, sink)?;
+        }
+    }
+    sink.write_all(&[0; 2 * BLOCK]).map_err(io)
+}
+
+/// Copies exactly `size` bytes, and checks that there are no more.
+fn copy(
+    file: &dyn ReadAt,
+    path: &RootPath,
+    size: u64,
+    buffer: &mut [u8],
+    error: impl Fn(io::Error) -> RootfsError,
+    sink: &mut dyn Write,
+) -> Result<(), TarError> {
+    let changed = || TarError::Changed { path: path.clone(), expected: size };
+    let mut at = 0;
+    while at < size {
+        let want = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = file.read_at(at, &mut buffer[..want]).map_err(&error)?;
+        if count == 0 {
+            return Err(changed());
+        }
+        sink.write_all(&buffer[..count]).map_err(|source| TarError::Write { source })?;
+        at += count as u64;
+    }
+    if file.read_at(size, &mut buffer[..1]).map_err(&error)? != 0 {
+        return Err(changed());
+    }
+    let padding = padding(size);
+    sink.write_all(&[0; BLOCK][..padding]).map_err(|source| TarError::Write { source })
+}
+
+fn padding(size: u64) -> usize {
+    let over = (size % BLOCK as u64) as usize;
+    if over == 0 { 0 } else { BLOCK - over }
+}
+
+/// Returns the header of `entry`, with its PAX header in front if it needs one.
+fn head(entry: &PlannedEntry, epoch: Epoch) -> Result<Vec<u8>, TarError> {
+    let node = &entry.node;
+    if entry.path.file_name().starts_with(b".wh.") {
+        return Err(TarError::Whiteout { path: entry.path.clone() });
+    }
+    let link = entry.hard_link_to.as_ref().map(RootPath::relative);
+    let (entry_type, link, size) = match (&node.kind, link) {
+        (Kind::File, Some(first)) => (EntryType::Link, first, 0),
+        (Kind::File, None) => (EntryType::Regular, b"".as_slice(), node.size),
+        (Kind::Directory, _) => (EntryType::Directory, b"".as_slice(), 0),
+        (Kind::Link(target), _) => (EntryType::Symlink, target.as_bytes(), 0),
+        (Kind::Special(what), _) => return Err(TarError::Special { path: entry.path.clone(), what }),
+    };
+    let mut name = entry.path.relative().to_vec();
+    if node.kind == Kind::Directory {
+        name.push(b'/');
+    }
+    let mut records: Vec<(&[u8], Vec<u8>)> = Vec::new();
+    // Repeated on each hard link: engines change the owner of a link after unpacking it, which drops capabilities.
+    if let Some(capability) = &node.capability {
+        records.push((b"SCHILY.xattr.security.capability", capability.clone()));
+    }
+    for (key, id) in [(b"gid".as_slice(), node.gid), (b"uid", node.uid)] {
+        if id > ID_MAX {
+            records.push((key, id.to_string().into_bytes()));
+        }
+    }
+    if link.len() > NAME_MAX || !link.is_ascii() {
+        records.push((b"linkpath", link.to_vec()));
+    }
+    let split = split_name(&name);
+    if split.is_none() || name.len() > NAME_MAX && !records.is_empty() {
+        records.push((b"path", name.clone()));
+    }
+    if size >= SIZE_MAX {
+        records.push((b"size", size.to_string().into_bytes()));
+    }
+    records.sort();
+    let has_path_record = records.iter().any(|(key, _)| *key == b"path");
+
+    let mut header = Header::new_ustar();
+    header.set_entry_type(entry_type);
+    header.set_mode(node.mode & 0o7777);
+    header.set_uid(if node.uid > ID_MAX { 0 } else { node.uid.into() });
+    header.set_gid(if node.gid > ID_MAX { 0 } else { node.gid.into() });
+    header.set_size(if size >= SIZE_MAX { 0 } else { size });
+    header.set_mtime(epoch.seconds());
+    if let Some(ustar) = header.as_ustar_mut() {
+        match split.filter(|_| !has_path_record) {
+            Some((prefix, rest)) => {
+                put(&mut ustar.prefix, prefix);
+                put(&mut ustar.name, rest);
+            }
+            None => put(&mut ustar.name, &ascii(&name)),
+        }
+        put(&mut ustar.linkname, &ascii(link));
+        put(&mut ustar.dev_major, b"0000000");
+        put(&mut ustar.dev_minor, b"0000000");
+    }
+    let mut bytes = Vec::with_capacity(BLOCK);
+    if !records.is_empty() {
+        bytes.extend(pax(&name, &records));
+    }
+    bytes.extend(finished(header));
+    Ok(bytes)
+}
+
+/// Splits `name` into the ustar prefix and name fields; `None` if it fits neither way.
+fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    if !name.is_ascii() {
+        return None;
+    }
+    if name.len() <= NAME_MAX {
+        return Some((b"", name));
+    }
+    // The last slash that leaves a prefix of at most 155 bytes; a directory's own slash is no place to split.
+    let mut end = name.len();
+    if end > PREFIX_MAX + 1 {
+        end = PREFIX_MAX + 1;
+    } else if name.ends_with(b"/") {
+        end -= 1;
+    }
+    let slash = name[..end].iter().rposition(|byte| *byte == b'/')?;
+    let (prefix, rest) = (&name[..slash], &name[slash + 1..]);
+    let fits = !prefix.is_empty() && !rest.is_empty() && rest.len() <= NAME_MAX && prefix.len() <= PREFIX_MAX;
+    fits.then_some((prefix, rest))
+}
+
+/// Returns the PAX header of `name` with `records`: a header block and its data.
+fn pax(name: &[u8], records: &[(&[u8], Vec<u8>)]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (key, value) in records {
+        data.extend(pax_record(key, value));
+    }
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::XHeader);
+    header.set_mode(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(data.len() as u64);
+    if let Some(UstarHeader { name: field, .. }) = header.as_ustar_mut() {
+        put(field, &ascii(&pax_name(name)));
+    }
+    let mut bytes = finished(header).to_vec();
+    bytes.extend(&data);
+    bytes.resize(bytes.len() + padding(data.len() as u64), 0);
+    bytes
+}
+
+/// Returns one record: its own length in decimal, a blank, `key=value` and a newline.
+fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut len = rest + rest.to_string().len();
+    if len.to_string().len() + rest != len {
+        len = rest + len.to_string().len();
+    }
+    [len.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
+}
+
+/// Returns the name of the PAX header of `name`: a directory of that name below the entry's own directory.
+fn pax_name(name: &[u8]) -> Vec<u8> {
+    let at = name.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let (directory, base) = name.split_at(at);
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    let mut parts: Vec<&[u8]> = Vec::new();
+    if !directory.is_empty() {
+        parts.push(directory);
+    }
+    parts.push(b"PaxHeaders.0");
+    if !base.is_empty() {
+        parts.push(base);
+    }
+    parts.join(&b'/')
+}
+
+fn ascii(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(u8::is_ascii).collect()
+}
+
+/// Puts as much of `text` into `field` as fits.
+fn put(field: &mut [u8], text: &[u8]) {
+    field.fill(0);
+    for (to, from) in field.iter_mut().zip(text) {
+        *to = *from;
+    }
+}
+
+/// Returns the header with its checksum, which is written as six digits, NUL and a blank.
+fn finished(header: Header) -> [u8; BLOCK] {
+    let mut bytes = *header.as_bytes();
+    bytes[148..156].fill(b' ');
+    let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
+    put(&mut bytes[148..155], format!("{sum:06o}").as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rootfs::{MemoryRootfs, Node};
+
+    fn planned(path: &[u8], node: Node) -> PlannedEntry {
+        let path = RootPath::from_normal(path).unwrap();
+        let content = match node.kind {
+            Kind::File => Content::Source(path.clone()),
+            _ => Content::None,
+        };
+        PlannedEntry { path, node, content, hard_link_to: None }
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    }
+
+    #[test]
+    fn a_plain_header_is_ustar() {
+        let node = Node { mode: 0o4755, uid: 1000, gid: 50, ..Node::file(10) };
+        let bytes = head(&planned(b"/usr/bin/su", node), Epoch::parse("1700000000").unwrap()).unwrap();
+        assert_eq!(bytes.len(), BLOCK);
+        assert_eq!(&bytes[..100], &{
+            let mut name = [0; 100];
+            name[..10].copy_from_slice(b"usr/bin/su");
+            name
+        });
+        assert_eq!(&bytes[100..148], b"0004755\x000001750\x000000062\x0000000000012\x0014524774200\x00");
+        assert_eq!(&bytes[156..157], b"0");
+        assert_eq!(&bytes[257..265], b"ustar\x0000");
+        assert_eq!(&bytes[329..345], b"0000000\x000000000\x00");
+        assert_eq!((bytes[154], bytes[155]), (0, b' '));
+    }
+
+    #[test]
+    fn names_are_split_or_carried_by_pax() {
+        let long = |directories: usize, name: usize| {
+            [b"/".as_slice(), &b"d/".repeat(directories), &b"n".repeat(name)].concat()
+        };
+        // (path, blocks, name field, prefix field)
+        for (path, blocks, name_len, prefix_len) in [
+            (long(0, 100), 1, 100, 0),
+            (long(40, 60), 1, 60, 79),
+            (long(0, 101), 3, 100, 0),
+            (long(100, 60), 3, 100, 0),
+            ("/käse".as_bytes().to_vec(), 3, 3, 0),
+        ] {
+            let bytes = head(&planned(&path, Node::file(0)), Epoch::default()).unwrap();
+            assert_eq!(bytes.len(), blocks * BLOCK, "{}", text(&path));
+            let header = &bytes[bytes.len() - BLOCK..];
+            assert_eq!(text(&header[..100]).len(), name_len, "{}", text(&path));
+            assert_eq!(text(&header[345..500]).len(), prefix_len, "{}", text(&path));
+        }
+    }
+
+    #[test]
+    fn pax_records_are_sorted_and_count_themselves() {
+        let node = Node { capability: Some(vec![1, 0, 2]), uid: ID_MAX + 1, ..Node::file(0) };
+        let bytes = head(&planned(b"/bin/ping", node), Epoch::default()).unwrap();
+        assert_eq!(text(&bytes[..100]), "bin/PaxHeaders.0/ping");
+        assert_eq!(&bytes[100..108], b"0000000\0");
+        assert_eq!(&bytes[329..345], &[0; 16], "device fields of a PAX header stay empty");
+        let data = &bytes[BLOCK..2 * BLOCK];
+        let expected = b"40 SCHILY.xattr.security.capability=\x01\x00\x02\n15 uid=2097152\n";
+        assert_eq!(&data[..expected.len()], expected);
+        for (len, value) in [(9, 3), (10, 4), (99, 93), (101, 94), (102, 95)] {
+            let record = pax_record(b"k", &b"v".repeat(value));
+            assert_eq!(record.len(), len, "{value}");
+            assert!(text(&record).starts_with(&format!("{len} ")), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_is_an_error() {
+        let mut rootfs = MemoryRootfs::new("tree");
+        rootfs.file("/f", b"four");
+        for (size, fine) in [(3, false), (4, true), (5, false)] {
+            let entries = vec![planned(b"/f", Node::file(size))];
+            let layer = PlannedLayer { name: String::new(), entries };
+            let mut tar = Vec::new();
+            let written = write(&layer, &rootfs, Epoch::default(), &mut tar);
+            assert_eq!(written.is_ok(), fine, "{size}");
+            if fine {
+                assert_eq!(tar.len(), 4 * BLOCK);
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_layer_can_hold_is_refused() {
+        let fifo = Node { kind: Kind::Special("a FIFO"), ..Node::file(0) };
+        assert!(matches!(head(&planned(b"/f", fifo), Epoch::default()), Err(TarError::Special { .. })));
+        let whiteout = planned(b"/.wh.f", Node::file(0));
+        assert!(matches!(head(&whiteout, Epoch::default()), Err(TarError::Whiteout { .. })));
+    }
+}
