@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::output::OutputSpec;
 use crate::oci::Reference;
@@ -23,6 +23,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Make an image of programs and everything they need
     Build(BuildArguments),
+    /// Show what the loader would map for programs or libraries, and where it finds it
+    Tree(TreeArguments),
     /// Print the version
     Version,
 }
@@ -48,6 +50,38 @@ pub(super) struct BuildArguments {
     /// Words for the program
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TreeArguments {
+    /// Programs or libraries: a path, or a name that is looked up in PATH
+    #[arg(required = true, value_name = "PROGRAM")]
+    pub(super) programs: Vec<String>,
+    /// Look at this directory instead of this machine
+    #[arg(long, value_name = "SOURCE")]
+    pub(super) from: Option<PathBuf>,
+    /// How to print: for people, or one JSON object a line
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+    /// LD_LIBRARY_PATH of the program
+    #[arg(long, value_name = "PATH")]
+    pub(super) library_path: Option<String>,
+    /// LD_PRELOAD of the program
+    #[arg(long, value_name = "LIST")]
+    pub(super) preload: Option<String>,
+    /// The glibc-hwcaps levels of the CPU, best first, such as x86-64-v3,x86-64-v2
+    #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
+    pub(super) hwcaps: Vec<String>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// Attaches the word after `--push` to it, unless a tag says where to push: `--push REF` and `-t REF --push` are both

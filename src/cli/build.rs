@@ -1,14 +1,13 @@
 //! `minimage build`: programs -> an image, at its destinations.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::Outcome;
 use super::args::BuildArguments;
 use super::output::OutputSpec;
 use super::report::Report;
+use super::{Outcome, boxed, host_path};
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, Published};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
@@ -76,10 +75,6 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-fn boxed<E: Explain + 'static>(error: E) -> Box<dyn Explain> {
-    Box::new(error)
-}
-
 /// Returns everything that the bytes of the image depend on.
 fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
     let roots = arguments.programs.iter().map(|program| Root {
@@ -100,24 +95,6 @@ fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
     };
     let config = ConfigEdits { arguments: arguments.arguments.clone() };
     Ok(BuildSpec { source, roots: roots.collect(), search, config, epoch })
-}
-
-/// Returns the search path of the user, and after it the standard directories that it lacks: an ordinary user's has
-/// no `/usr/sbin`.
-fn host_path(standard: Vec<RawPath>) -> Vec<RawPath> {
-    let own = std::env::var_os("PATH").unwrap_or_default();
-    let mut path: Vec<RawPath> = own
-        .as_bytes()
-        .split(|byte| *byte == b':')
-        .filter(|part| part.starts_with(b"/"))
-        .map(RawPath::new)
-        .collect();
-    path.extend(standard.into_iter().filter(|directory| !own_has(&own, directory)));
-    path
-}
-
-fn own_has(own: &std::ffi::OsStr, directory: &RawPath) -> bool {
-    own.as_bytes().split(|byte| *byte == b':').any(|part| part == directory.as_bytes())
 }
 
 /// Returns the names of the image: the tags, and the value of `--push`.

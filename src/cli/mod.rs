@@ -4,15 +4,18 @@ mod args;
 mod build;
 mod output;
 mod report;
+mod tree;
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use self::args::{Arguments, Command};
 use self::report::Report;
-use crate::explain::Failure;
+use crate::explain::Explain;
+use crate::path::RawPath;
 
 /// Runs minimage with `arguments`, the name of the program first, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -24,6 +27,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut report = Report::new();
     let outcome = match &arguments.command {
         Command::Build(options) => build::run(options, &mut report),
+        Command::Tree(options) => tree::run(options, &mut report),
         Command::Version => report.line(env!("CARGO_PKG_VERSION")),
     };
     match outcome {
@@ -35,11 +39,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What a command ends with if it fails.
-type Outcome = Result<(), Box<dyn crate::explain::Explain>>;
+/// What a command ends with.
+type Outcome = Result<(), Box<dyn Explain>>;
 
-impl From<Failure> for u8 {
-    fn from(failure: Failure) -> Self {
-        failure as Self
+fn boxed<E: Explain + 'static>(error: E) -> Box<dyn Explain> {
+    Box::new(error)
+}
+
+/// Returns the search path of the user, and after it the directories of `standard` that it lacks: an ordinary user's
+/// has no `/usr/sbin`.
+fn host_path(standard: Vec<RawPath>) -> Vec<RawPath> {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let directories = own.as_bytes().split(|byte| *byte == b':').filter(|part| part.starts_with(b"/"));
+    let mut path: Vec<RawPath> = directories.map(RawPath::new).collect();
+    for directory in standard {
+        if !path.contains(&directory) {
+            path.push(directory);
+        }
     }
+    path
 }

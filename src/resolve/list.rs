@@ -20,6 +20,15 @@ pub struct ObjectList {
     pub warnings: Vec<Warning>,
 }
 
+impl ObjectList {
+    /// Returns what is mapped besides the program and its loader, with its index.
+    pub fn libraries(&self) -> impl Iterator<Item = (usize, &Loaded)> {
+        let is_library =
+            |loaded: &Loaded| !matches!(loaded.found_by, FoundBy::Program | FoundBy::Interpreter);
+        self.objects.iter().enumerate().filter(move |(_, loaded)| is_library(loaded))
+    }
+}
+
 /// One object of a process.
 #[derive(Debug, Clone)]
 pub struct Loaded {

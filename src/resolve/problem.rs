@@ -65,6 +65,13 @@ pub enum Problem {
         /// Why nothing is there.
         absence: Absence,
     },
+    /// A path that was asked for without a demand leads nowhere.
+    Unreachable {
+        /// The path.
+        path: RawPath,
+        /// Why nothing is there.
+        absence: Absence,
+    },
     /// The file is no program.
     NotAProgram {
         /// The file.
@@ -137,6 +144,7 @@ impl fmt::Display for Problem {
         match self {
             Self::ProgramNotFound { root, rootfs, .. } => write!(f, "{} is not in {rootfs}", root.origin),
             Self::Absent { demand, .. } => write!(f, "`{}` is not in the rootfs", demand.path),
+            Self::Unreachable { path, .. } => write!(f, "`{path}` is not in the rootfs"),
             Self::NotAProgram { path, what } => write!(f, "`{path}` is no program: it is {what}"),
             Self::NotExecutable { path, mode } => write!(f, "`{path}` is not executable (mode {mode:04o})"),
             Self::BrokenElf { path, error } => write!(f, "`{path}` is a broken ELF file: {error}"),
@@ -157,6 +165,14 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// Returns the loader that is missing, if that is the problem.
+    pub fn missing_interp(&self) -> Option<&RawPath> {
+        match self {
+            Self::InterpMissing { interp, .. } => Some(interp),
+            _ => None,
+        }
+    }
+
     /// Returns what a person reads about it.
     pub fn explain(&self) -> Explanation {
         let explanation = |code| Explanation::new(code, self.to_string());
@@ -171,19 +187,16 @@ impl Problem {
             }
             Self::Absent { demand, absence } => explanation("missing-file")
                 .at(demand.cause.to_string())
-                .why(match absence {
-                    Absence::NotFound => "no such file or directory",
-                    Absence::NotADirectory => "a name on the way is no directory",
-                    Absence::TooManyLinks => "too many levels of symbolic links",
-                    Absence::NameTooLong => "the name is too long",
-                    Absence::Denied => "a directory on the way may not be searched",
-                })
+                .why(absence.to_string())
                 .fix(match demand.cause {
                     Cause::Shebang { .. } => {
                         "install the interpreter in the source, or correct the first line"
                     }
                     _ => "install what it belongs to in the source",
                 }),
+            Self::Unreachable { absence, .. } => {
+                explanation("missing-file").why(absence.to_string()).fix("check the path")
+            }
             Self::NotAProgram { .. } => {
                 explanation("not-a-program").fix("name an ELF program or a script that starts with `#!`")
             }

@@ -4,6 +4,7 @@
 //! root filesystem as `/`: absolute targets start there again, and `..` stops there.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use super::{Kind, Node, Rootfs, RootfsError};
 use crate::path::{RawPath, RootPath};
@@ -28,6 +29,18 @@ pub enum Absence {
     NameTooLong,
     /// A directory on the way may not be searched (EACCES).
     Denied,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "no such file or directory",
+            Self::NotADirectory => "a name on the way is no directory",
+            Self::TooManyLinks => "too many levels of symbolic links",
+            Self::NameTooLong => "the name is too long",
+            Self::Denied => "a directory on the way may not be searched",
+        })
+    }
 }
 
 /// A symbolic link that was followed.

@@ -1,0 +1,177 @@
+//! `minimage tree`: programs -> what their loader would map, and why.
+
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::args::{Format, TreeArguments};
+use super::report::Report;
+use super::{Outcome, boxed, host_path};
+use crate::explain::Explain;
+use crate::path::{RawPath, show};
+use crate::resolve::{Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver};
+use crate::rootfs::{CachedRootfs, HostRootfs, Kind, Rootfs, chase};
+use crate::roots::{Keep, Origin, Root};
+use crate::spec::{Preloads, Search};
+
+/// What `--format json` prints of one program: one line each.
+#[derive(Debug, Default, Serialize)]
+struct Tree {
+    path: String,
+    interp: Option<String>,
+    libs: Vec<Library>,
+    missing: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Library {
+    soname: String,
+    path: String,
+    found_by: String,
+    asked_by: String,
+}
+
+pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
+    let directory = arguments.from.as_deref().unwrap_or("/".as_ref());
+    let host = HostRootfs::open_directory(directory).map_err(boxed)?;
+    let rootfs = CachedRootfs::new(&host);
+    let bytes =
+        |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).map(|text| text.clone().into());
+    let mut search = Search {
+        library_path: bytes(&arguments.library_path),
+        preload: bytes(&arguments.preload),
+        preloads: Preloads::AsInSource,
+        hwcaps: arguments.hwcaps.iter().map(|level| level.as_bytes().to_vec()).collect(),
+        ..Search::standard()
+    };
+    if arguments.from.is_none() {
+        search.path = host_path(search.path);
+    }
+    let resolver = Resolver::new(&rootfs, &search);
+    let mut problems = Vec::new();
+    for name in &arguments.programs {
+        let path = RawPath::from(name.as_str());
+        let Some(path) = resolver.program_path(&path).map_err(boxed)? else {
+            problems.push(not_found(name, &path, &search, &rootfs));
+            continue;
+        };
+        match object(&resolver, &rootfs, &path)? {
+            Ok(object) => show_tree(&resolver, &path, &object, arguments.format, report)?,
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(boxed(ResolveError::Incomplete { problems })) }
+}
+
+fn not_found(name: &str, path: &RawPath, search: &Search, rootfs: &dyn Rootfs) -> Problem {
+    let root = Root { keep: Keep::Program(path.clone()), origin: Origin::Argument(name.to_owned()) };
+    let searched = if name.contains('/') { Vec::new() } else { search.path.clone() };
+    Problem::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned() }
+}
+
+/// Returns the ELF object that `path` leads to; the inner error says why it is none.
+fn object(
+    resolver: &Resolver<'_>,
+    rootfs: &dyn Rootfs,
+    path: &RawPath,
+) -> Result<Result<Rc<Object>, Problem>, Box<dyn Explain>> {
+    let (real, node) = match chase(rootfs, path).map_err(boxed)?.end {
+        Ok(found) => found,
+        Err(absence) => return Ok(Err(Problem::Unreachable { path: path.clone(), absence })),
+    };
+    if node.kind != Kind::File {
+        return Ok(Err(Problem::NotAProgram { path: real, what: "not a regular file" }));
+    }
+    let object = resolver.object(&real, &node).map_err(boxed)?;
+    Ok(object.map_err(|error| Problem::BrokenElf { path: real, error }))
+}
+
+fn show_tree(
+    resolver: &Resolver<'_>,
+    path: &RawPath,
+    object: &Rc<Object>,
+    format: Format,
+    report: &mut Report,
+) -> Outcome {
+    let privilege = if object.node.is_privileged() { Privilege::Secure } else { Privilege::Plain };
+    let linkage = match resolver.linkage(object, privilege) {
+        Ok(linkage) => Ok(linkage),
+        Err(ResolveError::Incomplete { problems }) => Err(problems),
+        Err(error) => return Err(boxed(error)),
+    };
+    match format {
+        Format::Json => report.line(&json(path, object, &linkage)),
+        Format::Text => {
+            for line in text(path, &linkage) {
+                report.line(&line)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+type Linked = Result<Linkage, Vec<Problem>>;
+
+fn json(path: &RawPath, object: &Object, linkage: &Linked) -> String {
+    let mut tree =
+        Tree { path: path.to_string(), interp: object.elf.interp.as_deref().map(show), ..Tree::default() };
+    match linkage {
+        Ok(Linkage::Static) => {}
+        Ok(Linkage::Dynamic { list, .. }) => {
+            tree.libs = libraries(path, list).collect();
+            tree.missing = list.missing.iter().map(|missing| show(&missing.soname)).collect();
+            tree.warnings = list.warnings.iter().map(ToString::to_string).collect();
+        }
+        Err(problems) => {
+            tree.error = problems.first().map(ToString::to_string);
+            tree.missing =
+                problems.iter().filter_map(Problem::missing_interp).map(ToString::to_string).collect();
+        }
+    }
+    // Strings and lists of strings: nothing in it can fail to be JSON.
+    serde_json::to_string(&tree).unwrap_or_default()
+}
+
+fn libraries<'a>(path: &'a RawPath, list: &'a ObjectList) -> impl Iterator<Item = Library> + 'a {
+    let name = move |index: usize| match list.objects[index].name.as_bytes() {
+        b"" => path.to_string(),
+        name => show(name),
+    };
+    list.libraries().map(move |(_, loaded)| Library {
+        soname: show(&loaded.asked_as),
+        path: loaded.name.to_string(),
+        found_by: loaded.found_by.to_string(),
+        asked_by: name(loaded.asker.unwrap_or(0)),
+    })
+}
+
+/// Returns the lines for people: each library below the one that asked for it first.
+fn text(path: &RawPath, linkage: &Linked) -> Vec<String> {
+    let mut lines = vec![path.to_string()];
+    match linkage {
+        Ok(Linkage::Static) => lines.push("  static: needs nothing".to_owned()),
+        Ok(Linkage::Dynamic { interp, list }) => {
+            lines.push(format!("  {interp} (interp)"));
+            branch(list, 0, 1, &mut lines);
+            lines.extend(list.warnings.iter().map(|warning| format!("  warning: {warning}")));
+        }
+        Err(problems) => lines.extend(problems.iter().map(|problem| format!("  {problem}"))),
+    }
+    lines
+}
+
+fn branch(list: &ObjectList, by: usize, depth: usize, lines: &mut Vec<String>) {
+    let indent = "  ".repeat(depth);
+    for (index, loaded) in list.libraries().filter(|(_, loaded)| loaded.asker == Some(by)) {
+        let name = show(&loaded.asked_as);
+        lines.push(format!("{indent}{name} => {} ({})", loaded.name, loaded.found_by));
+        branch(list, index, depth + 1, lines);
+    }
+    for missing in list.missing.iter().filter(|missing| missing.by == by) {
+        lines.push(format!("{indent}{} => not found", show(&missing.soname)));
+    }
+}
