@@ -1,5 +1,9 @@
 //! Demands -> [`Closure`]: every path of the image, each with the reasons that lead back to a root.
 
+mod planned;
+
+pub use planned::Planned;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
@@ -33,6 +37,8 @@ pub enum Content {
     None,
     /// The file at this path of the source.
     Source(RootPath),
+    /// Made by minimage.
+    Generated(Vec<u8>),
 }
 
 /// Names a [`Demand`] of its closure.
@@ -65,9 +71,21 @@ pub enum Cause {
         /// The name it asks for.
         soname: Vec<u8>,
     },
+    /// A dlopen note of the object `by`.
+    DlopenNote {
+        /// The object with the note.
+        by: RootPath,
+        /// The name it asks for.
+        soname: Vec<u8>,
+    },
     /// The first line of the script `by`.
     Shebang {
         /// The script.
+        by: RootPath,
+    },
+    /// The loader `by` reads it before it looks for libraries.
+    LoaderConfig {
+        /// The loader.
         by: RootPath,
     },
     /// Every image has it.
@@ -152,9 +170,9 @@ impl Closure {
         Ok(Met::At(target))
     }
 
-    /// Puts a directory or link that minimage makes itself at `path`, unless something is there already. Missing directories
+    /// Puts something that minimage makes itself at `path`, unless something is there already. Missing directories
     /// above it are made, mode 0755.
-    pub fn put(&mut self, path: &RootPath, node: Node, cause: Cause) {
+    pub fn put(&mut self, path: &RootPath, node: Node, content: Content, cause: Cause) {
         let id = self.ask(Demand { path: path.to_raw(), cause });
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| !directory.is_root()) {
@@ -162,7 +180,7 @@ impl Closure {
             self.add(directory.clone(), Node::directory(0o755), Content::None, reason);
             above = directory.parent();
         }
-        self.add(path.clone(), node, Content::None, Reason { demand: id, role: Role::Target });
+        self.add(path.clone(), node, content, Reason { demand: id, role: Role::Target });
     }
 
     fn ask(&mut self, demand: Demand) -> DemandId {
@@ -223,7 +241,11 @@ impl Cause {
     /// Returns the path that asked, if one did.
     pub fn by(&self) -> Option<&RootPath> {
         match self {
-            Self::Interp { by } | Self::Needed { by, .. } | Self::Shebang { by } => Some(by),
+            Self::Interp { by }
+            | Self::Needed { by, .. }
+            | Self::DlopenNote { by, .. }
+            | Self::Shebang { by }
+            | Self::LoaderConfig { by } => Some(by),
             Self::Root(_) | Self::Layout => None,
         }
     }
@@ -235,7 +257,11 @@ impl fmt::Display for Cause {
             Self::Root(origin) => write!(f, "asked for by {origin}"),
             Self::Interp { by } => write!(f, "the loader of `{by}`"),
             Self::Needed { by, soname } => write!(f, "`{by}` needs `{}`", show(soname)),
+            Self::DlopenNote { by, soname } => {
+                write!(f, "`{by}` declares that it loads `{}` at run time", show(soname))
+            }
             Self::Shebang { by } => write!(f, "the interpreter of the script `{by}`"),
+            Self::LoaderConfig { by } => write!(f, "the loader `{by}` reads it to find libraries"),
             Self::Layout => f.write_str("part of every image"),
         }
     }

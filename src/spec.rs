@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::explain::{Explain, Explanation, Failure};
+use crate::formats::dlopen_note::Priority;
 use crate::path::RawPath;
 use crate::roots::Root;
 
@@ -46,8 +47,57 @@ pub struct Search {
     pub preload: Option<Vec<u8>>,
     /// Whether the file that lists preloads counts.
     pub preloads: Preloads,
-    /// The `glibc-hwcaps` levels of the CPU, best first. Empty means: whatever runs everywhere.
-    pub hwcaps: Vec<Vec<u8>>,
+    /// For which CPUs libraries are chosen.
+    pub hwcaps: Hwcaps,
+    /// Which of the libraries that dlopen notes declare are taken.
+    pub dlopen: DlopenLevel,
+    /// Whether names in read-only data are looked up.
+    pub hints: Hints,
+}
+
+/// For which CPUs libraries are chosen, where the source has several builds of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hwcaps {
+    /// For a CPU with these `glibc-hwcaps` levels, best first. None of them means: what runs everywhere. Never those
+    /// of the CPU at hand: the image must not depend on it.
+    Levels(Vec<Vec<u8>>),
+    /// For every CPU, each its own.
+    All,
+}
+
+/// Whether strings in read-only data that look like sonames are looked up. It costs time, and only ever informs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hints {
+    /// They are.
+    Find,
+    /// They are not.
+    Skip,
+}
+
+/// Down to which priority dlopen notes are followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DlopenLevel {
+    /// Not at all.
+    None,
+    /// What the object cannot do without.
+    Required,
+    /// And what it is meant to have.
+    #[default]
+    Recommended,
+    /// And what it can use.
+    Suggested,
+}
+
+impl DlopenLevel {
+    /// Returns whether libraries of `priority` are taken.
+    pub fn takes(self, priority: Priority) -> bool {
+        match self {
+            Self::None => false,
+            Self::Required => priority == Priority::Required,
+            Self::Recommended => priority != Priority::Suggested,
+            Self::Suggested => true,
+        }
+    }
 }
 
 /// Whether `/etc/ld.so.preload` of the source counts.
@@ -67,7 +117,9 @@ impl Search {
             library_path: None,
             preload: None,
             preloads: Preloads::None,
-            hwcaps: Vec::new(),
+            hwcaps: Hwcaps::Levels(Vec::new()),
+            dlopen: DlopenLevel::default(),
+            hints: Hints::Skip,
         }
     }
 }

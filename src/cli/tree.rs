@@ -9,10 +9,12 @@ use super::report::Report;
 use super::{Outcome, boxed, host_path};
 use crate::explain::Explain;
 use crate::path::{RawPath, show};
-use crate::resolve::{Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver};
+use crate::resolve::{
+    Circumstances, Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver,
+};
 use crate::rootfs::{CachedRootfs, HostRootfs, Kind, Rootfs, chase};
 use crate::roots::{Keep, Origin, Root};
-use crate::spec::{Preloads, Search};
+use crate::spec::{Hints, Preloads, Search};
 
 /// What `--format json` prints of one program: one line each.
 #[derive(Debug, Default, Serialize)]
@@ -21,6 +23,7 @@ struct Tree {
     interp: Option<String>,
     libs: Vec<Library>,
     missing: Vec<String>,
+    hints: Vec<HintedLibrary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -35,6 +38,14 @@ struct Library {
     asked_by: String,
 }
 
+/// A library that is not mapped at start, but named in the data of an object that can load it.
+#[derive(Debug, Serialize)]
+struct HintedLibrary {
+    soname: String,
+    path: String,
+    named_by: String,
+}
+
 pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
     let directory = arguments.from.as_deref().unwrap_or("/".as_ref());
     let host = HostRootfs::open_directory(directory).map_err(boxed)?;
@@ -45,7 +56,7 @@ pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
         library_path: bytes(&arguments.library_path),
         preload: bytes(&arguments.preload),
         preloads: Preloads::AsInSource,
-        hwcaps: arguments.hwcaps.iter().map(|level| level.as_bytes().to_vec()).collect(),
+        hints: if arguments.format == Format::Json { Hints::Find } else { Hints::Skip },
         ..Search::standard()
     };
     if arguments.from.is_none() {
@@ -60,7 +71,7 @@ pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
             continue;
         };
         match object(&resolver, &rootfs, &path)? {
-            Ok(object) => show_tree(&resolver, &path, &object, arguments.format, report)?,
+            Ok(object) => show_tree(&resolver, &path, &object, arguments, report)?,
             Err(problem) => problems.push(problem),
         }
     }
@@ -94,16 +105,17 @@ fn show_tree(
     resolver: &Resolver<'_>,
     path: &RawPath,
     object: &Rc<Object>,
-    format: Format,
+    arguments: &TreeArguments,
     report: &mut Report,
 ) -> Outcome {
     let privilege = if object.node.is_privileged() { Privilege::Secure } else { Privilege::Plain };
-    let linkage = match resolver.linkage(object, privilege) {
+    let hwcaps = arguments.hwcaps.iter().map(|level| level.as_bytes().to_vec()).collect();
+    let linkage = match resolver.linkage(object, &Circumstances { privilege, hwcaps }) {
         Ok(linkage) => Ok(linkage),
         Err(ResolveError::Incomplete { problems }) => Err(problems),
         Err(error) => return Err(boxed(error)),
     };
-    match format {
+    match arguments.format {
         Format::Json => report.line(&json(path, object, &linkage)),
         Format::Text => {
             for line in text(path, &linkage) {
@@ -123,6 +135,7 @@ fn json(path: &RawPath, object: &Object, linkage: &Linked) -> String {
         Ok(Linkage::Static) => {}
         Ok(Linkage::Dynamic { list, .. }) => {
             tree.libs = libraries(path, list).collect();
+            tree.hints = hints(path, list).collect();
             tree.missing = list.missing.iter().map(|missing| show(&missing.soname)).collect();
             tree.warnings = list.warnings.iter().map(ToString::to_string).collect();
         }
@@ -137,16 +150,28 @@ fn json(path: &RawPath, object: &Object, linkage: &Linked) -> String {
 }
 
 fn libraries<'a>(path: &'a RawPath, list: &'a ObjectList) -> impl Iterator<Item = Library> + 'a {
-    let name = move |index: usize| match list.objects[index].name.as_bytes() {
-        b"" => path.to_string(),
-        name => show(name),
-    };
     list.libraries().map(move |(_, loaded)| Library {
         soname: show(&loaded.asked_as),
         path: loaded.name.to_string(),
         found_by: loaded.found_by.to_string(),
-        asked_by: name(loaded.asker.unwrap_or(0)),
+        asked_by: name_in(path, list, loaded.asker.unwrap_or(0)),
     })
+}
+
+fn hints<'a>(path: &'a RawPath, list: &'a ObjectList) -> impl Iterator<Item = HintedLibrary> + 'a {
+    list.hints.iter().map(|hint| HintedLibrary {
+        soname: show(&hint.soname),
+        path: hint.path.to_string(),
+        named_by: name_in(path, list, hint.by),
+    })
+}
+
+/// Returns what an object of the list of the program `path` is called.
+fn name_in(path: &RawPath, list: &ObjectList, index: usize) -> String {
+    match list.objects[index].name.as_bytes() {
+        b"" => path.to_string(),
+        name => show(name),
+    }
 }
 
 /// Returns the lines for people: each library below the one that asked for it first.
@@ -154,7 +179,7 @@ fn text(path: &RawPath, linkage: &Linked) -> Vec<String> {
     let mut lines = vec![path.to_string()];
     match linkage {
         Ok(Linkage::Static) => lines.push("  static: needs nothing".to_owned()),
-        Ok(Linkage::Dynamic { interp, list }) => {
+        Ok(Linkage::Dynamic { interp, list, .. }) => {
             lines.push(format!("  {interp} (interp)"));
             branch(list, 0, 1, &mut lines);
             lines.extend(list.warnings.iter().map(|warning| format!("  warning: {warning}")));

@@ -4,6 +4,7 @@
 //! does not count. Names are bytes.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 
 use goblin::container::Ctx;
@@ -25,8 +26,16 @@ pub const VERSIONS_MAX: usize = 65_536;
 pub const NOTES_MAX: u64 = 1 << 20;
 /// The most dynamic symbols looked at for imports; the largest libraries have about 200,000.
 pub const SYMBOLS_MAX: u32 = 1 << 20;
+/// The largest dynamic string table that is read whole, in bytes; the largest real ones have 10 MiB.
+pub const STRINGS_MAX: u64 = 64 << 20;
+/// The most of one segment that is searched for sonames, in bytes.
+pub const READ_ONLY_MAX: u64 = 64 << 20;
 /// How much is read at once where little is needed, in bytes.
 const WINDOW: usize = 4096;
+
+/// Owner and type of the notes that say what a file loads at run time (UAPI.12).
+const DLOPEN_OWNER: &[u8] = b"FDO";
+const DLOPEN_NOTE: u32 = 0x407c_0c0a;
 
 const DT_AUXILIARY: u64 = 0x7fff_fffd;
 const DT_FILTER: u64 = 0x7fff_ffff;
@@ -151,14 +160,10 @@ pub struct VersionNeed {
 }
 
 /// One note of a PT_NOTE segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The owner, without its NUL.
-    pub owner: Vec<u8>,
-    /// The type, whose meaning depends on the owner.
-    pub kind: u32,
-    /// The descriptor.
-    pub description: Vec<u8>,
+struct Note<'a> {
+    owner: &'a [u8],
+    kind: u32,
+    description: &'a [u8],
 }
 
 /// The head of an ELF file: what its loader looks at before it maps the rest.
@@ -192,8 +197,9 @@ pub struct Elf {
     pub flags_1: u64,
     /// DT_AUDIT and DT_DEPAUDIT, unsplit, in the order of `.dynamic`.
     pub audit: Vec<Vec<u8>>,
+    /// The descriptors of its dlopen notes (UAPI.12), in the order of the file.
+    pub dlopen_notes: Vec<Vec<u8>>,
     loads: Vec<Load>,
-    notes: Vec<(u64, u64)>,
     tables: Tables,
 }
 
@@ -203,7 +209,15 @@ struct Load {
     address: u64,
     offset: u64,
     size: u64,
-    is_writable: bool,
+    kind: LoadKind,
+}
+
+/// What a PT_LOAD segment may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LoadKind {
+    ReadOnly,
+    Code,
+    Writable,
 }
 
 /// Where `.dynamic` says the lazily read tables are.
@@ -282,16 +296,14 @@ impl Elf {
             flags_1: 0,
             audit: Vec::new(),
             loads: segments.iter().filter(|segment| segment.p_type == PT_LOAD).map(Load::of).collect(),
-            notes: segments
-                .iter()
-                .filter(|segment| segment.p_type == PT_NOTE)
-                .map(|segment| (segment.p_offset, segment.p_filesz))
-                .collect(),
+            dlopen_notes: Vec::new(),
             tables: Tables::default(),
         };
         if let Some(segment) = segments.iter().find(|segment| segment.p_type == PT_INTERP) {
             elf.interp = Some(interp(&window, segment)?);
         }
+        // Notes lie near the header: mostly they are in the page that is read already.
+        elf.dlopen_notes = elf.read_notes(&window, &segments, DLOPEN_OWNER, DLOPEN_NOTE)?;
         if let Some(segment) = segments.iter().find(|segment| segment.p_type == PT_DYNAMIC) {
             elf.read_dynamic(&window, segment, ctx)?;
         }
@@ -434,34 +446,40 @@ impl Elf {
         }
     }
 
-    /// Returns the notes of all PT_NOTE segments. A note that lies about its length ends its segment.
-    ///
-    /// # Errors
-    /// [`ElfError::Read`] only: a broken note must not hurt a program that runs.
-    pub fn notes(&self, file: &dyn ReadAt) -> Result<Vec<Note>, ElfError> {
-        let window = Window::new(file);
-        let mut notes = Vec::new();
-        for (offset, size) in &self.notes {
-            let size = (*size).min(NOTES_MAX).min(file.size().saturating_sub(*offset));
-            let segment = window.prefix(*offset, usize::try_from(size).unwrap_or(0))?;
-            let mut rest = segment.as_slice();
+    /// Returns the descriptors of the notes of `kind` by `owner`. A note that lies about its length ends its segment:
+    /// a broken note must not hurt a program that runs.
+    fn read_notes(
+        &self,
+        window: &Window<'_>,
+        segments: &[ProgramHeader],
+        owner: &[u8],
+        kind: u32,
+    ) -> Result<Vec<Vec<u8>>, ElfError> {
+        let mut descriptions = Vec::new();
+        for segment in segments.iter().filter(|segment| segment.p_type == PT_NOTE) {
+            let held =
+                window.file.size().saturating_sub(segment.p_offset).min(segment.p_filesz).min(NOTES_MAX);
+            let bytes = window.prefix(segment.p_offset, usize::try_from(held).unwrap_or(0))?;
+            let mut rest = bytes.as_slice();
             while let Some((note, after)) = self.note(rest) {
-                notes.push(note);
+                if note.owner == owner && note.kind == kind {
+                    descriptions.push(note.description.to_vec());
+                }
                 rest = after;
             }
         }
-        Ok(notes)
+        Ok(descriptions)
     }
 
-    fn note<'a>(&self, bytes: &'a [u8]) -> Option<(Note, &'a [u8])> {
+    fn note<'a>(&self, bytes: &'a [u8]) -> Option<(Note<'a>, &'a [u8])> {
         let head = bytes.get(..12)?;
         let (owner_len, len) = (self.u32(head, 0) as usize, self.u32(head, 4) as usize);
         let padded = |len: usize| len.checked_next_multiple_of(4);
         let rest = bytes.get(12..)?;
         let owner = rest.get(..owner_len)?;
         let rest = rest.get(padded(owner_len)?..)?;
-        let description = rest.get(..len)?.to_vec();
-        let owner = owner.strip_suffix(b"\0").unwrap_or(owner).to_vec();
+        let description = rest.get(..len)?;
+        let owner = owner.strip_suffix(b"\0").unwrap_or(owner);
         let after = rest.get(padded(len)?..).unwrap_or_default();
         Some((Note { owner, kind: self.u32(head, 8), description }, after))
     }
@@ -481,15 +499,30 @@ impl Elf {
         }
         let table =
             window.exact("dynamic symbol table", symbols, entry_size.saturating_mul(count as usize))?;
+        let strings = self.string_table(&window)?;
         let mut names = Vec::new();
         for symbol in table.chunks_exact(entry_size).skip(1) {
             let section = self.u16(symbol, if self.class == Class::Elf64 { 6 } else { 14 });
-            let name = self.u32(symbol, 0);
+            let name = self.u32(symbol, 0) as usize;
             if section == 0 && name != 0 {
-                names.push(self.string(&window, u64::from(name), "name of a symbol")?);
+                let rest = strings.get(name..).unwrap_or_default();
+                let end = rest.iter().position(|byte| *byte == 0);
+                let end = end.ok_or(ElfError::EndlessString { what: "name of a symbol" })?;
+                names.push(rest.get(..end).unwrap_or_default().to_vec());
             }
         }
         Ok(names)
+    }
+
+    /// Returns the whole dynamic string table.
+    fn string_table(&self, window: &Window<'_>) -> Result<Vec<u8>, ElfError> {
+        let address = self.tables.strings.ok_or(ElfError::Unmapped { tag: "DT_STRTAB", address: 0 })?;
+        let size = self.tables.strings_size.unwrap_or(0);
+        if size > STRINGS_MAX {
+            return Err(ElfError::TooMany { what: "the dynamic string table", count: size });
+        }
+        let at = self.offset_of("DT_STRTAB", address)?;
+        window.exact("dynamic string table", at, usize::try_from(size).unwrap_or(usize::MAX))
     }
 
     /// Returns how many leading symbols can be imports. DT_GNU_HASH leaves them in front of the hashed ones; DT_HASH
@@ -506,9 +539,26 @@ impl Elf {
         Ok(0)
     }
 
-    /// Returns the ranges of the file (offset, length in bytes) that are mapped and never writable.
-    pub fn read_only_ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.loads.iter().filter(|load| !load.is_writable).map(|load| (load.offset, load.size))
+    /// Returns the strings in read-only data that could be a soname: `libx.so.1`, without a directory. Sorted.
+    ///
+    /// # Errors
+    /// [`ElfError::Read`].
+    pub fn soname_strings(&self, file: &dyn ReadAt) -> Result<Vec<Vec<u8>>, ElfError> {
+        let window = Window::new(file);
+        let has_own_segment = self.loads.iter().any(|load| load.kind == LoadKind::ReadOnly);
+        let wanted = |load: &&Load| match load.kind {
+            LoadKind::ReadOnly => true,
+            // Where the linker did not separate them, constants lie beside the code.
+            LoadKind::Code => !has_own_segment,
+            LoadKind::Writable => false,
+        };
+        let mut names = BTreeSet::new();
+        for load in self.loads.iter().filter(wanted) {
+            let held = file.size().saturating_sub(load.offset).min(load.size).min(READ_ONLY_MAX);
+            let bytes = window.prefix(load.offset, usize::try_from(held).unwrap_or(0))?;
+            names.extend(bytes.split(|byte| *byte == 0).filter(|text| is_soname(text)).map(<[u8]>::to_vec));
+        }
+        Ok(names.into_iter().collect())
     }
 
     fn u16(&self, bytes: &[u8], at: usize) -> u16 {
@@ -534,7 +584,11 @@ impl Load {
             address: segment.p_vaddr,
             offset: segment.p_offset,
             size: segment.p_filesz,
-            is_writable: segment.is_write(),
+            kind: match (segment.is_write(), segment.is_executable()) {
+                (true, _) => LoadKind::Writable,
+                (false, true) => LoadKind::Code,
+                (false, false) => LoadKind::ReadOnly,
+            },
         }
     }
 
@@ -542,6 +596,17 @@ impl Load {
         let inside = address.checked_sub(self.address).filter(|inside| *inside < self.size)?;
         self.offset.checked_add(inside)
     }
+}
+
+/// Returns whether `text` looks like `libNAME.so` with version numbers after it.
+fn is_soname(text: &[u8]) -> bool {
+    let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(byte);
+    if !(text.starts_with(b"lib") && text.len() < 128 && text.iter().all(is_name_byte)) {
+        return false;
+    }
+    let Some(dot) = text.windows(3).rposition(|window| window == b".so") else { return false };
+    let version = text.get(dot.saturating_add(3)..).unwrap_or_default();
+    dot > 3 && version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 fn interp(window: &Window<'_>, segment: &ProgramHeader) -> Result<Vec<u8>, ElfError> {

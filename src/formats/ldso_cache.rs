@@ -18,6 +18,57 @@ const EXTENSION_HWCAPS: u32 = 1;
 /// The most extension records and hwcaps names that are read; glibc writes two and a handful.
 const EXTENSIONS_MAX: u32 = 1024;
 
+/// One line of a cache to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheLine {
+    /// The name that is asked for.
+    pub name: Vec<u8>,
+    /// The path that answers.
+    pub path: Vec<u8>,
+    /// What a loader must accept to use it.
+    pub flags: u32,
+}
+
+/// Returns a cache of `lines` in the new format, which every loader since 2.2 reads. It depends on nothing but the
+/// lines; their order does not matter.
+pub fn write(lines: &[CacheLine], byte_order: ByteOrder) -> Vec<u8> {
+    let mut lines: Vec<&CacheLine> = lines.iter().collect();
+    lines.sort_by(|one, other| {
+        compare_names(&other.name, &one.name)
+            .then_with(|| other.flags.cmp(&one.flags))
+            .then_with(|| one.name.cmp(&other.name))
+            .then_with(|| one.path.cmp(&other.path))
+    });
+    lines.dedup();
+    let word = |value: usize| {
+        let value = u32::try_from(value).unwrap_or(u32::MAX);
+        if byte_order == ByteOrder::Little { value.to_le_bytes() } else { value.to_be_bytes() }
+    };
+    let mut strings = Vec::new();
+    let strings_at = lines.len().saturating_mul(NEW_ENTRY).saturating_add(NEW_HEAD);
+    let mut string = |text: &[u8]| {
+        let at = strings_at.saturating_add(strings.len());
+        strings.extend_from_slice(text);
+        strings.push(0);
+        at
+    };
+    let mut table = Vec::new();
+    for line in &lines {
+        let (name, path) = (string(&line.name), string(&line.path));
+        for value in [line.flags as usize, name, path, 0, 0, 0] {
+            table.extend(word(value));
+        }
+    }
+    let mut bytes = NEW_MAGIC.to_vec();
+    bytes.extend(word(lines.len()));
+    bytes.extend(word(strings.len()));
+    bytes.extend([if byte_order == ByteOrder::Little { 2 } else { 3 }, 0, 0, 0]);
+    bytes.extend([0; 16]);
+    bytes.extend(table);
+    bytes.extend(strings);
+    bytes
+}
+
 /// A parsed cache.
 #[derive(Debug, Clone)]
 pub struct LdsoCache {
@@ -317,6 +368,28 @@ mod tests {
         assert_eq!(find(&cache, "libx.so.1", &[b"x86-64-v3", b"x86-64-v2"]), Some("/v3"));
         assert_eq!(find(&cache, "libx.so", &[]), None);
         assert_eq!(find(&cache, "libx.so.1.1", &[]), None);
+    }
+
+    #[test]
+    fn what_is_written_is_found_again() {
+        let line = |name: &str, path: &str, flags| CacheLine { name: name.into(), path: path.into(), flags };
+        let lines = [
+            line("libz.so.1", "/32/libz.so.1", 0x803),
+            line("liba.so", "/a", 0x303),
+            line("libz.so.1", "/64/libz.so.1", 0x303),
+            line("libz.so.10", "/64/libz.so.10", 0x303),
+        ];
+        for byte_order in [ByteOrder::Little, ByteOrder::Big] {
+            let bytes = write(&lines, byte_order);
+            let mut shuffled = lines.to_vec();
+            shuffled.reverse();
+            assert_eq!(bytes, write(&shuffled, byte_order));
+            let cache = LdsoCache::parse(bytes, byte_order).unwrap();
+            for line in &lines {
+                assert_eq!(cache.find(&line.name, &[line.flags], &[]), Some(line.path.as_slice()));
+            }
+        }
+        assert!(LdsoCache::parse(write(&[], ByteOrder::Little), ByteOrder::Little).is_some());
     }
 
     #[test]

@@ -305,7 +305,7 @@ mod tests {
             name[..10].copy_from_slice(b"usr/bin/su");
             name
         });
-        assert_eq!(&bytes[100..148], b"0004755\x000001750\x000000062\x0000000000012\x0014524774200\x00");
+        assert_eq!(&bytes[100..148], b"0004755\x000001750\x000000062\x0000000000012\x0014524770400\x00");
         assert_eq!(&bytes[156..157], b"0");
         assert_eq!(&bytes[257..265], b"ustar\x0000");
         assert_eq!(&bytes[329..345], b"0000000\x000000000\x00");
@@ -343,7 +343,7 @@ mod tests {
         let data = &bytes[BLOCK..2 * BLOCK];
         let expected = b"40 SCHILY.xattr.security.capability=\x01\x00\x02\n15 uid=2097152\n";
         assert_eq!(&data[..expected.len()], expected);
-        for (len, value) in [(9, 3), (10, 4), (99, 93), (101, 94), (102, 95)] {
+        for (len, value) in [(8, 3), (9, 4), (11, 5), (99, 93), (101, 94), (102, 95)] {
             let record = pax_record(b"k", &b"v".repeat(value));
             assert_eq!(record.len(), len, "{value}");
             assert!(text(&record).starts_with(&format!("{len} ")), "{value}");

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::Privilege;
-use super::list::{Edge, Fatal, FoundBy, Loaded, Missing, ObjectList, Warning};
+use super::list::{Asking, Edge, Fatal, FoundBy, Hint, Loaded, Missing, ObjectList, Request, Unmet, Warning};
 use super::loader::{Abi, EM_ARM, GlibcConf};
 use super::object::{Object, Objects};
 use super::tokens::{Token, expand, has_token};
-use crate::formats::elf::{ByteOrder, Class, DF_1_NODEFLIB, DF_1_PIE, ElfError, Ident, NeedKind};
+use super::{Privilege, Start};
+use crate::formats::elf::{ByteOrder, Class, DF_1_NODEFLIB, DF_1_PIE, Elf, ElfError, Ident, NeedKind};
 use crate::formats::ldso_cache::LdsoCache;
 use crate::path::RawPath;
 use crate::rootfs::{Absence, FileId, Kind, RootfsError, chase};
-use crate::spec::Search;
+use crate::spec::{Hints, Search};
 
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
@@ -68,11 +68,44 @@ impl From<RootfsError> for ListError {
     }
 }
 
+/// The objects whose needs are still to be looked at, each once.
+struct Queue {
+    order: Vec<usize>,
+    next: usize,
+    has: Vec<bool>,
+}
+
+impl Queue {
+    /// Returns a queue of the program; its loader is mapped already.
+    fn new() -> Self {
+        Self { order: vec![PROGRAM], next: 0, has: vec![true] }
+    }
+
+    /// Adds an object, and returns whether it is new.
+    fn add(&mut self, index: usize) -> bool {
+        if self.has.len() <= index {
+            self.has.resize(index + 1, false);
+        }
+        let is_new = !std::mem::replace(&mut self.has[index], true);
+        if is_new {
+            self.order.push(index);
+        }
+        is_new
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        let index = self.order.get(self.next).copied()?;
+        self.next += 1;
+        Some(index)
+    }
+}
+
 struct Process<'a> {
     objects: &'a Objects<'a>,
     loader: &'a Glibc,
     search: &'a Search,
     privilege: Privilege,
+    hwcaps: &'a [Vec<u8>],
     abi: Abi,
     library_path: Directories,
     subdirectories: Vec<Vec<u8>>,
@@ -82,20 +115,18 @@ struct Process<'a> {
     by_file: HashMap<FileId, usize>,
 }
 
-/// Returns the objects that the loader `interp`, which is `loader_object`, would map for `program`.
+/// Returns the objects that the loader of `start` would map for its program.
 pub(super) fn list(
     objects: &Objects<'_>,
-    program: &Rc<Object>,
-    interp: &RawPath,
-    loader_object: &Rc<Object>,
+    start: &Start<'_>,
     loader: &Glibc,
     search: &Search,
-    privilege: Privilege,
 ) -> Result<ObjectList, ListError> {
+    let Start { program, privilege, .. } = *start;
     let abi = Abi::of(&program.elf);
     let mut subdirectories: Vec<Vec<u8>> = Vec::new();
     if loader.conf.has_hwcaps {
-        let hwcaps = search.hwcaps.iter();
+        let hwcaps = start.hwcaps.iter();
         subdirectories.extend(hwcaps.map(|name| [b"glibc-hwcaps/", name.as_slice(), b"/"].concat()));
     }
     if loader.conf.has_legacy_hwcaps {
@@ -107,27 +138,27 @@ pub(super) fn list(
         loader,
         search,
         privilege,
+        hwcaps: start.hwcaps,
         abi,
         library_path: Vec::new(),
         subdirectories,
         maps: Vec::new(),
-        list: ObjectList {
-            objects: Vec::new(),
-            edges: Vec::new(),
-            missing: Vec::new(),
-            warnings: Vec::new(),
-        },
+        list: ObjectList::default(),
         by_name: HashMap::new(),
         by_file: HashMap::new(),
     };
-    process.start(program, interp, loader_object);
-    process.run()?;
+    process.start(start);
+    process.run(start.requests)?;
+    if search.hints == Hints::Find {
+        process.find_hints()?;
+    }
     Ok(process.list)
 }
 
 impl Process<'_> {
     /// Enters the program and its loader.
-    fn start(&mut self, program: &Rc<Object>, interp: &RawPath, loader_object: &Rc<Object>) {
+    fn start(&mut self, start: &Start<'_>) {
+        let Start { program, interp, loader, .. } = *start;
         let origin = program.path.parent().unwrap_or_else(|| program.path.clone());
         self.enter(
             Loaded {
@@ -142,7 +173,7 @@ impl Process<'_> {
         self.enter(
             Loaded {
                 name: interp.clone(),
-                object: loader_object.clone(),
+                object: loader.clone(),
                 asker: None,
                 asked_as: interp.as_bytes().to_vec(),
                 found_by: FoundBy::Interpreter,
@@ -184,48 +215,74 @@ impl Process<'_> {
         index
     }
 
-    /// Maps everything, breadth first.
-    fn run(&mut self) -> Result<(), ListError> {
-        let mut queue = vec![PROGRAM];
-        let mut is_queued = vec![true, false];
+    /// Maps everything: preloads, then needs breadth first, then what the objects declare to load at run time.
+    fn run(&mut self, requests: &dyn Fn(&Object) -> Vec<Request>) -> Result<(), ListError> {
+        let mut queue = Queue::new();
+        self.preload(&mut queue)?;
+        let mut asked = 0;
+        loop {
+            while let Some(by) = queue.next() {
+                self.answer_needs(by, &mut queue)?;
+            }
+            let Some(loaded) = self.list.objects.get(asked) else { return Ok(()) };
+            for request in requests(&loaded.object.clone()) {
+                self.answer_request(asked, request, &mut queue)?;
+            }
+            asked += 1;
+        }
+    }
+
+    fn preload(&mut self, queue: &mut Queue) -> Result<(), ListError> {
         for name in self.preload_names() {
-            let before = self.list.objects.len();
-            match self.map(PROGRAM, &name, NeedKind::Auxiliary) {
-                Ok(Some(index)) if index == before => {
-                    queue.push(index);
-                    is_queued.resize(self.list.objects.len(), false);
-                    is_queued[index] = true;
-                    self.list.edges.push(Edge { by: PROGRAM, soname: name, to: index });
+            match self.map(PROGRAM, &name, Asking::Preload) {
+                Ok(Some(to)) => {
+                    if queue.add(to) {
+                        self.list.edges.push(Edge { by: PROGRAM, asking: Asking::Preload, soname: name, to });
+                    }
                 }
-                Ok(Some(_)) => {}
                 Ok(None) => self.ignore_preload(name, "not found".to_owned()),
                 Err(ListError::Fatal(fatal)) => self.ignore_preload(name, fatal.reason),
                 Err(error) => return Err(error),
             }
         }
-        let mut next = 0;
-        while let Some(&by) = queue.get(next) {
-            next += 1;
-            let needs = self.list.objects[by].object.clone();
-            for need in &needs.elf.needs {
-                let Some(name) = self.expand_need(by, &need.name, need.kind)? else { continue };
-                let to = match self.map(by, &name, need.kind) {
-                    Err(ListError::Fatal(_)) if need.kind == NeedKind::Auxiliary => continue,
-                    mapped => mapped?,
-                };
-                match to {
-                    Some(to) => {
-                        self.list.edges.push(Edge { by, soname: name, to });
-                        is_queued.resize(self.list.objects.len(), false);
-                        if !std::mem::replace(&mut is_queued[to], true) {
-                            queue.push(to);
-                        }
-                    }
-                    None if need.kind == NeedKind::Auxiliary => {}
-                    None => self.miss(by, name, need.kind),
+        Ok(())
+    }
+
+    fn answer_needs(&mut self, by: usize, queue: &mut Queue) -> Result<(), ListError> {
+        let object = self.list.objects[by].object.clone();
+        for need in &object.elf.needs {
+            let Some(name) = self.expand_need(by, &need.name, need.kind)? else { continue };
+            let asking = Asking::Need(need.kind);
+            let to = match self.map(by, &name, asking) {
+                Err(ListError::Fatal(_)) if need.kind == NeedKind::Auxiliary => continue,
+                mapped => mapped?,
+            };
+            match to {
+                Some(to) => {
+                    self.list.edges.push(Edge { by, asking, soname: name, to });
+                    queue.add(to);
                 }
+                None if need.kind == NeedKind::Auxiliary => {}
+                None => self.miss(by, name, need.kind),
             }
         }
+        Ok(())
+    }
+
+    fn answer_request(&mut self, by: usize, request: Request, queue: &mut Queue) -> Result<(), ListError> {
+        for name in &request.alternatives {
+            match self.map(by, name, Asking::Dlopen) {
+                Ok(Some(to)) => {
+                    self.list.edges.push(Edge { by, asking: Asking::Dlopen, soname: name.clone(), to });
+                    queue.add(to);
+                    return Ok(());
+                }
+                // A dlopen that fails is an answer to the program, not its end.
+                Ok(None) | Err(ListError::Fatal(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.list.unmet.push(Unmet { by, request });
         Ok(())
     }
 
@@ -358,7 +415,7 @@ impl Process<'_> {
 
     /// Returns what the cache says of `name`, if `by` may use it.
     fn cached(&self, by: usize, name: &[u8]) -> Option<&[u8]> {
-        let hwcaps: Vec<&[u8]> = self.search.hwcaps.iter().map(Vec::as_slice).collect();
+        let hwcaps: Vec<&[u8]> = self.hwcaps.iter().map(Vec::as_slice).collect();
         let path = self.loader.cache.as_ref()?.find(name, self.abi.cache_flags(), &hwcaps)?;
         let no_defaults = self.list.objects[by].object.elf.flags_1 & DF_1_NODEFLIB != 0;
         (!no_defaults || !self.is_default(path)).then_some(path)
@@ -366,16 +423,38 @@ impl Process<'_> {
 
     /// Returns the object that answers `by`'s request for `name`, mapping it if it is not there yet; `None` if nothing
     /// is found.
-    fn map(&mut self, by: usize, name: &[u8], kind: NeedKind) -> Result<Option<usize>, ListError> {
+    fn map(&mut self, by: usize, name: &[u8], asking: Asking) -> Result<Option<usize>, ListError> {
         if let Some(index) = self.by_name.get(name) {
             return Ok(Some(*index));
         }
-        let fatal = |path: RawPath, reason: String| {
-            ListError::Fatal(Fatal { path, reason, by, soname: name.to_vec() })
-        };
-        let is_secure_preload =
-            kind == NeedKind::Auxiliary && by == PROGRAM && self.privilege == Privilege::Secure;
-        let mut found = None;
+        let Some((found_by, path, object)) = self.find(by, name, asking)? else { return Ok(None) };
+        if let Some(index) = self.by_file.get(&object.node.id) {
+            self.by_name.insert(name.to_vec(), *index);
+            return Ok(Some(*index));
+        }
+        if let Some(reason) = self.refusal(&object.elf) {
+            return Err(ListError::Fatal(Fatal {
+                path,
+                reason: reason.to_owned(),
+                by,
+                soname: name.to_vec(),
+            }));
+        }
+        // The path as it was found, with its links: canonicalizing it here is a common mistake.
+        let origin = directory_of(&path);
+        let asker = Some(by);
+        let loaded = Loaded { name: path, object, asker, asked_as: name.to_vec(), found_by };
+        Ok(Some(self.enter(loaded, origin)))
+    }
+
+    /// Returns the file that `by`'s request for `name` leads to, whatever is mapped already.
+    fn find(
+        &self,
+        by: usize,
+        name: &[u8],
+        asking: Asking,
+    ) -> Result<Option<(FoundBy, RawPath, Rc<Object>)>, ListError> {
+        let is_secure_preload = asking == Asking::Preload && self.privilege == Privilege::Secure;
         for (rule, directories) in self.rules(by, name) {
             // Preloads of a privileged program come from the default directories only.
             if is_secure_preload && rule == FoundBy::Cache {
@@ -386,41 +465,47 @@ impl Process<'_> {
                 _ => self.search(&directories, name)?,
             };
             match searched {
-                Searched::Found(path, object) => {
-                    found = Some((rule, path, object));
-                    break;
-                }
+                Searched::Found(path, object) => return Ok(Some((rule, path, object))),
                 Searched::Nothing => {}
-                Searched::Fatal(path, reason) => return Err(fatal(path, reason)),
+                Searched::Fatal(path, reason) => {
+                    return Err(ListError::Fatal(Fatal { path, reason, by, soname: name.to_vec() }));
+                }
             }
         }
-        let Some((found_by, path, object)) = found else { return Ok(None) };
-        if let Some(index) = self.by_file.get(&object.node.id) {
-            self.by_name.insert(name.to_vec(), *index);
-            return Ok(Some(*index));
-        }
-        let elf = &object.elf;
-        let refusal = if elf.e_type == ET_EXEC {
+        Ok(None)
+    }
+
+    /// Returns why the loader gives up at an object that it has found, if it does.
+    fn refusal(&self, elf: &Elf) -> Option<&'static str> {
+        let knows_pie = self.loader.conf.version.is_none_or(|version| version >= (2, 30));
+        if elf.e_type == ET_EXEC {
             Some("cannot dynamically load executable")
         } else if !elf.is_dynamic {
             Some("object file has no dynamic section")
-        } else if elf.flags_1 & DF_1_PIE != 0
-            && self.loader.conf.version.is_none_or(|version| version >= (2, 30))
-        {
+        } else if elf.flags_1 & DF_1_PIE != 0 && knows_pie {
             Some("cannot dynamically load position-independent executable")
         } else if self.list.objects.len() >= OBJECTS_MAX {
             Some("more objects than any real program has")
         } else {
             None
-        };
-        if let Some(reason) = refusal {
-            return Err(fatal(path, reason.to_owned()));
         }
-        // The path as it was found, with its links: canonicalizing it here is a common mistake.
-        let origin = directory_of(&path);
-        let asker = Some(by);
-        let loaded = Loaded { name: path, object, asker, asked_as: name.to_vec(), found_by };
-        Ok(Some(self.enter(loaded, origin)))
+    }
+
+    /// Looks up the names that objects may pass to dlopen, without mapping anything.
+    fn find_hints(&mut self) -> Result<(), RootfsError> {
+        for by in 0..self.list.objects.len() {
+            for soname in self.objects.soname_strings(&self.list.objects[by].object)? {
+                if self.by_name.contains_key(&soname) {
+                    continue;
+                }
+                match self.find(by, &soname, Asking::Dlopen) {
+                    Ok(Some((_, path, _))) => self.list.hints.push(Hint { by, soname, path }),
+                    Ok(None) | Err(ListError::Fatal(_)) => {}
+                    Err(ListError::Rootfs(error)) => return Err(error),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn search(&self, directories: &Directories, name: &[u8]) -> Result<Searched, RootfsError> {

@@ -4,11 +4,12 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::object::Object;
+use crate::formats::dlopen_note::Priority;
 use crate::formats::elf::NeedKind;
 use crate::path::{RawPath, show};
 
 /// The objects of one process, as its loader would map them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ObjectList {
     /// Every object, the program first; the others in the order in which they were found.
     pub objects: Vec<Loaded>,
@@ -16,6 +17,10 @@ pub struct ObjectList {
     pub edges: Vec<Edge>,
     /// What nobody found.
     pub missing: Vec<Missing>,
+    /// Names in read-only data that would be found: what the process may load besides. Only on request.
+    pub hints: Vec<Hint>,
+    /// Requests to load something at run time that nothing answers.
+    pub unmet: Vec<Unmet>,
     /// What is worth knowing although the program may run.
     pub warnings: Vec<Warning>,
 }
@@ -81,11 +86,55 @@ impl fmt::Display for FoundBy {
     }
 }
 
-/// One object needs another.
+/// How an object is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// By an entry of `.dynamic`.
+    Need(NeedKind),
+    /// To be loaded before everything else.
+    Preload,
+    /// At run time, with dlopen(3).
+    Dlopen,
+}
+
+/// Something that an object declares it will load at run time: any one of several names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The names, the best first.
+    pub alternatives: Vec<Vec<u8>>,
+    /// How much the object depends on it.
+    pub priority: Priority,
+    /// What it is good for, in the words of the object.
+    pub feature: String,
+}
+
+/// A library that an object may load at run time, judging by its strings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// Index of the object with the string.
+    pub by: usize,
+    /// The string.
+    pub soname: Vec<u8>,
+    /// Where it would be found.
+    pub path: RawPath,
+}
+
+/// A request that nothing answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmet {
+    /// Index of the object that would ask.
+    pub by: usize,
+    /// What it would ask for.
+    pub request: Request,
+}
+
+/// One object asks for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// Index of the object that asks.
     pub by: usize,
+    /// How it asks.
+    pub asking: Asking,
     /// The name it asks for, with its tokens replaced.
     pub soname: Vec<u8>,
     /// Index of the object that answers.

@@ -212,6 +212,17 @@ impl Abi {
         }
     }
 
+    /// Returns the `glibc-hwcaps` levels that CPUs of the machine can have, from the best to the most common; a CPU
+    /// with one has all after it.
+    pub(super) fn hwcaps(&self) -> &'static [&'static [u8]] {
+        match (self.machine, self.class) {
+            (EM_X86_64, Class::Elf64) => &[b"x86-64-v4", b"x86-64-v3", b"x86-64-v2"],
+            (EM_PPC64, _) if self.byte_order == ByteOrder::Little => &[b"power10", b"power9"],
+            (EM_S390, Class::Elf64) => &[b"z16", b"z15", b"z14", b"z13"],
+            _ => &[],
+        }
+    }
+
     /// Returns where each kind of C library keeps the loader of this machine. It serves objects that name none:
     /// libraries.
     pub(super) fn loaders(&self) -> &'static [(Flavour, &'static str)] {

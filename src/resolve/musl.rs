@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::Privilege;
 use super::glibc::ListError;
-use super::list::{Edge, FoundBy, Loaded, Missing, ObjectList, Warning};
+use super::list::{Asking, Edge, FoundBy, Hint, Loaded, Missing, ObjectList, Request, Unmet, Warning};
 use super::object::{Object, Objects};
+use super::{Privilege, Start};
 use crate::formats::elf::NeedKind;
 use crate::path::RawPath;
 use crate::rootfs::{Absence, FileId, Kind, RootfsError, chase};
-use crate::spec::Search;
+use crate::spec::{Hints, Search};
 
 /// Names that musl's loader answers itself, whatever follows: it is the C library.
 const OWN_NAMES: [&[u8]; 7] =
@@ -67,16 +67,14 @@ enum Opened {
     Stop,
 }
 
-/// Returns the objects that the loader `interp`, which is `loader_object`, would map for `program`.
+/// Returns the objects that the loader of `start` would map for its program.
 pub(super) fn list(
     objects: &Objects<'_>,
-    program: &Rc<Object>,
-    interp: &RawPath,
-    loader_object: &Rc<Object>,
+    start: &Start<'_>,
     loader: &Musl,
     search: &Search,
-    privilege: Privilege,
 ) -> Result<ObjectList, ListError> {
+    let Start { program, interp, loader: loader_object, privilege, requests, .. } = *start;
     let entry = |name: RawPath, object: &Rc<Object>, asked_as: &[u8], found_by| Loaded {
         name,
         object: object.clone(),
@@ -94,24 +92,26 @@ pub(super) fn list(
                 entry(RawPath::new(""), program, b"", FoundBy::Program),
                 entry(interp.clone(), loader_object, interp.as_bytes(), FoundBy::Interpreter),
             ],
-            edges: Vec::new(),
-            missing: Vec::new(),
-            warnings: Vec::new(),
+            ..ObjectList::default()
         },
         by_file: HashMap::from([(loader_object.node.id, LOADER)]),
         by_short_name: HashMap::new(),
     };
-    process.run()?;
+    process.run(requests)?;
+    if search.hints == Hints::Find {
+        process.find_hints()?;
+    }
     Ok(process.list)
 }
 
 impl Process<'_> {
-    fn run(&mut self) -> Result<(), ListError> {
+    /// Loads everything: preloads, then needs breadth first, then what the objects declare to load at run time.
+    fn run(&mut self, requests: &dyn Fn(&Object) -> Vec<Request>) -> Result<(), ListError> {
         if let (Some(preload), Privilege::Plain) = (self.search.preload.clone(), self.privilege) {
             let names = preload.split(|byte| byte.is_ascii_whitespace() || *byte == b':');
             for name in names.filter(|name| !name.is_empty()) {
                 match self.load(None, name)? {
-                    Some(to) => self.list.edges.push(Edge { by: PROGRAM, soname: name.to_vec(), to }),
+                    Some(to) => self.edge(PROGRAM, Asking::Preload, name, to),
                     None => {
                         let reason = "not found".to_owned();
                         self.list.warnings.push(Warning::PreloadIgnored { name: name.to_vec(), reason });
@@ -119,22 +119,48 @@ impl Process<'_> {
                 }
             }
         }
-        let mut by = 0;
-        while by < self.list.objects.len() {
-            // The loader's own needs, if it had any, are its own business.
-            let object = if by == LOADER { None } else { Some(self.list.objects[by].object.clone()) };
-            for need in object.iter().flat_map(|object| &object.elf.needs) {
-                if need.kind != NeedKind::Needed {
-                    continue;
-                }
-                match self.load(Some(by), &need.name)? {
-                    Some(to) => self.list.edges.push(Edge { by, soname: need.name.clone(), to }),
-                    None => self.miss(by, &need.name),
-                }
+        let (mut by, mut asked) = (0, 0);
+        loop {
+            while by < self.list.objects.len() {
+                self.answer_needs(by)?;
+                by += 1;
             }
-            by += 1;
+            let Some(loaded) = self.list.objects.get(asked) else { return Ok(()) };
+            for request in requests(&loaded.object.clone()) {
+                self.answer_request(asked, request)?;
+            }
+            asked += 1;
+        }
+    }
+
+    fn answer_needs(&mut self, by: usize) -> Result<(), ListError> {
+        // The loader's own needs, if it had any, are its own business.
+        if by == LOADER {
+            return Ok(());
+        }
+        let object = self.list.objects[by].object.clone();
+        for need in object.elf.needs.iter().filter(|need| need.kind == NeedKind::Needed) {
+            match self.load(Some(by), &need.name)? {
+                Some(to) => self.edge(by, Asking::Need(need.kind), &need.name, to),
+                None => self.miss(by, &need.name),
+            }
         }
         Ok(())
+    }
+
+    fn answer_request(&mut self, by: usize, request: Request) -> Result<(), ListError> {
+        for name in &request.alternatives {
+            if let Some(to) = self.load(Some(by), name)? {
+                self.edge(by, Asking::Dlopen, name, to);
+                return Ok(());
+            }
+        }
+        self.list.unmet.push(Unmet { by, request });
+        Ok(())
+    }
+
+    fn edge(&mut self, by: usize, asking: Asking, soname: &[u8], to: usize) {
+        self.list.edges.push(Edge { by, asking, soname: soname.to_vec(), to });
     }
 
     fn miss(&mut self, by: usize, soname: &[u8]) {
@@ -236,6 +262,22 @@ impl Process<'_> {
         }
         self.list.objects.push(Loaded { name: path, object, asker: by, asked_as: name.to_vec(), found_by });
         Ok(Some(index))
+    }
+
+    /// Looks up the names that objects may pass to dlopen, without loading anything.
+    fn find_hints(&mut self) -> Result<(), RootfsError> {
+        for by in 0..self.list.objects.len() {
+            for soname in self.objects.soname_strings(&self.list.objects[by].object)? {
+                let is_own = OWN_NAMES.iter().any(|own| soname.starts_with(own));
+                if is_own || self.by_short_name.contains_key(&soname) {
+                    continue;
+                }
+                if let (_, Opened::At(path, ..)) = self.search(Some(by), &soname)? {
+                    self.list.hints.push(Hint { by, soname, path });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn search(&self, by: Option<usize>, name: &[u8]) -> Result<(FoundBy, Opened), RootfsError> {

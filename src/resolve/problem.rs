@@ -121,6 +121,28 @@ pub enum Problem {
         /// The file and what is wrong with it.
         fatal: Fatal,
     },
+    /// A library lacks a symbol version that somebody requires of it.
+    VersionMissing {
+        /// The program that cannot start.
+        program: RootPath,
+        /// The object that requires the version.
+        by: RootPath,
+        /// The library that would have to define it.
+        library: RootPath,
+        /// The version.
+        version: Vec<u8>,
+    },
+    /// What was planned does not load what the source loads.
+    PlanDiffers {
+        /// The program.
+        program: RootPath,
+        /// The name that is answered differently.
+        soname: Vec<u8>,
+        /// The answer in the source.
+        expected: RootPath,
+        /// The answer in the image, if there is one.
+        found: Option<RootPath>,
+    },
     /// The line that names a script's interpreter ends as on Windows.
     CarriageReturn {
         /// The script.
@@ -155,6 +177,12 @@ impl fmt::Display for Problem {
             }
             Self::Unloadable { fatal, .. } => {
                 write!(f, "the loader stops at `{}`: {}", fatal.path, fatal.reason)
+            }
+            Self::VersionMissing { library, version, .. } => {
+                write!(f, "`{library}` does not define version `{}`", show(version))
+            }
+            Self::PlanDiffers { program, soname, .. } => {
+                write!(f, "in the image `{program}` would not load the same `{}`", show(soname))
             }
             Self::CarriageReturn { path, .. } => {
                 write!(f, "the first line of `{path}` ends in a carriage return")
@@ -229,6 +257,20 @@ impl Problem {
                 .at(format!("`{program}` would load it for `{}`", show(&fatal.soname)))
                 .why("it hides whatever comes after it in the search, at run time too")
                 .fix(format!("remove or replace `{}` in the source", fatal.path)),
+            Self::VersionMissing { program, by, .. } => {
+                let needs = format!("`{by}` requires it");
+                let place = if by == program { needs } else { format!("{needs}; `{program}` needs that") };
+                explanation("missing-version")
+                    .at(place)
+                    .why("the two were built for different releases; the loader would refuse the program")
+                    .fix("take both from the same release in the source")
+            }
+            Self::PlanDiffers { expected, found, .. } => explanation("plan-differs")
+                .why(match found {
+                    Some(found) => format!("the source has `{expected}`, the image would have `{found}`"),
+                    None => format!("the source has `{expected}`, the image would have nothing"),
+                })
+                .fix("this should not happen: please report it with the output of `minimage tree`"),
             Self::CarriageReturn { interp, .. } => explanation("carriage-return")
                 .why(format!("the kernel looks for an interpreter called `{}`", show(interp)))
                 .fix("save the script with Unix line ends"),

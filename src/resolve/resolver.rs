@@ -1,0 +1,240 @@
+//! One program + a root filesystem -> what its loader maps.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tracing::debug;
+
+use super::glibc::{self, Glibc, ListError};
+use super::list::Request;
+use super::loader::{Abi, Flavour, GlibcConf, LOADER_MAX};
+use super::musl::{self, Musl};
+use super::object::{Object, Objects};
+use super::problem::{Problem, ResolveError};
+use super::{Circumstances, Linkage, LoaderConfig, Start};
+use crate::formats::dlopen_note;
+use crate::formats::elf::ElfError;
+use crate::formats::ldso_cache::LdsoCache;
+use crate::formats::read_all;
+use crate::path::{RawPath, RootPath};
+use crate::rootfs::{Absence, Kind, Node, Rootfs, RootfsError, chase};
+use crate::spec::{DlopenLevel, Preloads, Search};
+
+/// The largest cache or path file of a loader that is read, in bytes. A full desktop's cache has 200 KiB.
+const LOADER_DATA_MAX: u64 = 64 << 20;
+
+/// Finds what programs of one root filesystem need.
+pub struct Resolver<'a> {
+    objects: Objects<'a>,
+    search: &'a Search,
+    glibc: RefCell<HashMap<RootPath, Rc<Glibc>>>,
+}
+
+impl<'a> Resolver<'a> {
+    /// Returns a resolver over `rootfs`, which should be one that remembers look-ups.
+    pub fn new(rootfs: &'a dyn Rootfs, search: &'a Search) -> Self {
+        Self { objects: Objects::new(rootfs), search, glibc: RefCell::default() }
+    }
+
+    /// Returns a resolver over `rootfs`, whose ELF files are those of `known` at the same paths.
+    pub(super) fn like(known: &Self, rootfs: &'a dyn Rootfs) -> Self {
+        Self {
+            objects: Objects::like(&known.objects, rootfs),
+            search: known.search,
+            glibc: RefCell::default(),
+        }
+    }
+
+    pub(super) fn objects(&self) -> &Objects<'a> {
+        &self.objects
+    }
+
+    pub(super) fn search(&self) -> &'a Search {
+        self.search
+    }
+
+    pub(super) fn rootfs(&self) -> &'a dyn Rootfs {
+        self.objects.rootfs()
+    }
+
+    /// Returns the path of the program called `name`: itself if it has a slash, else the first executable file of
+    /// that name in the search path; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read.
+    pub fn program_path(&self, name: &RawPath) -> Result<Option<RawPath>, RootfsError> {
+        let has_slash = name.as_bytes().contains(&b'/');
+        let candidates = match has_slash {
+            true => vec![name.clone()],
+            false => self.search.path.iter().map(|directory| directory.join(name.as_bytes())).collect(),
+        };
+        for path in candidates {
+            match chase(self.rootfs(), &path)?.end {
+                // By its path a file is asked for in any mode: the mode is then reported, not passed over.
+                Ok((_, node)) if has_slash || node.kind == Kind::File && node.mode & 0o111 != 0 => {
+                    return Ok(Some(path));
+                }
+                Err(Absence::Denied) if has_slash => return Ok(Some(path)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the ELF object at the real path `path`, which is the regular file `node`.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read; the inner error if the file is no ELF file.
+    pub fn object(
+        &self,
+        path: &RootPath,
+        node: &Node,
+    ) -> Result<Result<Rc<Object>, Rc<ElfError>>, RootfsError> {
+        self.objects.at(path, node)
+    }
+
+    /// Returns what the kernel and the loader would map for `object`, started under `circumstances`. A library is taken
+    /// as its machine's usual loader would take it.
+    ///
+    /// # Errors
+    /// [`ResolveError`]; a missing library is none, but part of the list.
+    pub fn linkage(
+        &self,
+        object: &Rc<Object>,
+        circumstances: &Circumstances,
+    ) -> Result<Linkage, ResolveError> {
+        let elf = &object.elf;
+        if elf.interp.is_none() && (elf.is_static() || !elf.is_dynamic) {
+            return Ok(Linkage::Static);
+        }
+        let incomplete = |problem| ResolveError::Incomplete { problems: vec![problem] };
+        let interp = match &elf.interp {
+            Some(interp) => RawPath::new(interp.as_slice()),
+            None => match self.usual_loader(object)? {
+                Some(interp) => interp,
+                None => return Err(incomplete(Problem::NoLoader { by: object.path.clone() })),
+            },
+        };
+        let (real, node) = match chase(self.rootfs(), &interp)?.end {
+            Ok((real, node)) if node.kind == Kind::File => (real, node),
+            _ => return Err(incomplete(Problem::InterpMissing { by: object.path.clone(), interp })),
+        };
+        let loader = match self.objects.at(&real, &node)? {
+            Ok(loader) => loader,
+            Err(error) => return Err(incomplete(Problem::BrokenElf { path: real, error })),
+        };
+        let requests = |object: &Object| requests(object, self.search.dlopen);
+        let Circumstances { privilege, hwcaps } = circumstances;
+        let start = Start {
+            program: object,
+            interp: &interp,
+            loader: &loader,
+            privilege: *privilege,
+            hwcaps,
+            requests: &requests,
+        };
+        let (list, config) = match Flavour::of(interp.as_bytes()) {
+            Flavour::Glibc => {
+                let glibc = self.glibc_loader(&loader)?;
+                let list = glibc::list(&self.objects, &start, &glibc, self.search);
+                (list, LoaderConfig::Glibc { cache: glibc.conf.cache.clone() })
+            }
+            Flavour::Musl => {
+                let file = Musl::path_file(&interp);
+                let path = match &file {
+                    Some(file) => self.read(file)?,
+                    None => None,
+                };
+                let list = musl::list(&self.objects, &start, &Musl::new(path), self.search);
+                (list, LoaderConfig::Musl { path_file: file })
+            }
+        };
+        match list {
+            Ok(list) => Ok(Linkage::Dynamic { interp, config, list }),
+            Err(ListError::Rootfs(error)) => Err(error.into()),
+            Err(ListError::Fatal(fatal)) => {
+                Err(incomplete(Problem::Unloadable { program: object.path.clone(), fatal }))
+            }
+        }
+    }
+
+    /// Returns the loader that serves an object without PT_INTERP.
+    fn usual_loader(&self, object: &Object) -> Result<Option<RawPath>, RootfsError> {
+        let wants_musl = object
+            .elf
+            .needs
+            .iter()
+            .any(|need| need.name.starts_with(b"libc.musl-") || need.name == b"libc.so");
+        let mut there = Vec::new();
+        for (flavour, path) in Abi::of(&object.elf).loaders() {
+            let path = RawPath::from(*path);
+            if chase(self.rootfs(), &path)?.end.is_ok() {
+                there.push((*flavour, path));
+            }
+        }
+        let wanted = if wants_musl { Flavour::Musl } else { Flavour::Glibc };
+        let best = there.iter().position(|(flavour, _)| *flavour == wanted);
+        Ok(best.or(if there.is_empty() { None } else { Some(0) }).map(|index| there.swap_remove(index).1))
+    }
+
+    fn glibc_loader(&self, loader: &Object) -> Result<Rc<Glibc>, RootfsError> {
+        if let Some(known) = self.glibc.borrow().get(&loader.path) {
+            return Ok(known.clone());
+        }
+        let bytes = self.read_real(&loader.path)?.unwrap_or_default();
+        let conf = GlibcConf::read(&bytes, loader.elf.class);
+        let cache = self.read(&conf.cache)?.and_then(|bytes| LdsoCache::parse(bytes, loader.elf.byte_order));
+        let preloads = match self.search.preloads {
+            Preloads::AsInSource => {
+                self.read(&conf.preload)?.map(|text| preload_names(&text)).unwrap_or_default()
+            }
+            Preloads::None => Vec::new(),
+        };
+        debug!(loader = %loader.path, version = ?conf.version, has_cache = cache.is_some(), "loader read");
+        let glibc = Rc::new(Glibc { conf, cache, preloads });
+        self.glibc.borrow_mut().insert(loader.path.clone(), glibc.clone());
+        Ok(glibc)
+    }
+
+    /// Returns the contents of the regular file that `path` leads to, if there is one of sensible size.
+    fn read(&self, path: &RawPath) -> Result<Option<Vec<u8>>, RootfsError> {
+        match chase(self.rootfs(), path)?.end {
+            Ok((real, node)) if node.kind == Kind::File && node.size <= LOADER_DATA_MAX => {
+                self.read_real(&real)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn read_real(&self, path: &RootPath) -> Result<Option<Vec<u8>>, RootfsError> {
+        let file = self.rootfs().open(path)?;
+        read_all(&*file, LOADER_MAX).map_err(|source| RootfsError::Read {
+            action: "read",
+            path: path.clone(),
+            rootfs: self.rootfs().name().to_owned(),
+            source,
+        })
+    }
+}
+
+/// Returns what the dlopen notes of `object` ask for, down to `level`.
+fn requests(object: &Object, level: DlopenLevel) -> Vec<Request> {
+    let entries = object.elf.dlopen_notes.iter().flat_map(|note| dlopen_note::parse(note));
+    let wanted = entries.filter(|entry| level.takes(entry.priority));
+    wanted
+        .map(|entry| Request {
+            alternatives: entry.sonames,
+            priority: entry.priority,
+            feature: entry.feature,
+        })
+        .collect()
+}
+
+/// Returns the names in `/etc/ld.so.preload`: split at blanks and colons, `#` starts a comment.
+fn preload_names(text: &[u8]) -> Vec<Vec<u8>> {
+    let lines = text.split(|byte| *byte == b'\n');
+    let code = lines.filter_map(|line| line.split(|byte| *byte == b'#').next());
+    let names = code.flat_map(|line| line.split(|byte| b" \t:".contains(byte)));
+    names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+}

@@ -1,0 +1,98 @@
+//! A closure -> the same closure, proven: the resolver runs on the planned image and must find the same files.
+//!
+//! Where it does not, because the source's cache knew directories that no loader looks into by itself, a cache of the
+//! image's own libraries is added. The source's cache is never taken.
+
+use std::collections::BTreeMap;
+
+use super::collect::{Answer, Collector, Linked};
+use super::loader::Abi;
+use super::problem::{Problem, ResolveError};
+use super::resolver::Resolver;
+use super::{FoundBy, Linkage, LoaderConfig};
+use crate::closure::{Cause, Closure, Content, Planned};
+use crate::formats::elf::ByteOrder;
+use crate::formats::ldso_cache::{self, CacheLine};
+use crate::path::RootPath;
+use crate::rootfs::{CachedRootfs, Node};
+
+/// Adds what the planned image needs to load what the source loads, and notes what still differs.
+pub(super) fn complete(source: &Resolver<'_>, collector: &mut Collector<'_>) -> Result<(), ResolveError> {
+    if differences(source, &collector.closure, &collector.linked)?.is_empty() {
+        return Ok(());
+    }
+    for ((path, _), (loader, bytes)) in caches(&collector.linked) {
+        let node = Node::file(bytes.len() as u64);
+        let cause = Cause::LoaderConfig { by: loader };
+        collector.closure.put(&path, node, Content::Generated(bytes), cause);
+    }
+    let differences = differences(source, &collector.closure, &collector.linked)?;
+    collector.problems.extend(differences);
+    Ok(())
+}
+
+/// Returns a problem for each program that would not load the same files in the image.
+fn differences(
+    source: &Resolver<'_>,
+    closure: &Closure,
+    linked: &[Linked],
+) -> Result<Vec<Problem>, ResolveError> {
+    let planned = Planned::new(closure, source.rootfs());
+    let cached = CachedRootfs::new(&planned);
+    let resolver = Resolver::like(source, &cached);
+    let mut problems = Vec::new();
+    for program in linked {
+        let found = match resolver.linkage(&program.object, &program.circumstances) {
+            Ok(Linkage::Static) => Vec::new(),
+            Ok(Linkage::Dynamic { list, .. }) => Answer::all(&list),
+            Err(ResolveError::Incomplete { problems: found }) => {
+                problems.extend(found);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        problems.extend(difference(program, &found));
+    }
+    Ok(problems)
+}
+
+/// Returns the first request that the image answers with another file, or not at all.
+fn difference(program: &Linked, found: &[Answer]) -> Option<Problem> {
+    let is_same = |one: &Answer, other: &Answer| one.by == other.by && one.soname == other.soname;
+    let lost = program.answers.iter().find(|expected| {
+        !found.iter().any(|answer| is_same(answer, expected) && answer.real == expected.real)
+    })?;
+    Some(Problem::PlanDiffers {
+        program: program.object.path.clone(),
+        soname: lost.soname.clone(),
+        expected: lost.real.clone(),
+        found: found.iter().find(|answer| is_same(answer, lost)).map(|answer| answer.real.clone()),
+    })
+}
+
+/// Where a cache goes and in which byte order; one cache serves both word sizes of a machine.
+type CacheKey = (RootPath, ByteOrder);
+
+/// Returns the caches that make the loaders find what they found through the source's.
+fn caches(linked: &[Linked]) -> BTreeMap<CacheKey, (RootPath, Vec<u8>)> {
+    let mut lines: BTreeMap<CacheKey, (RootPath, Vec<CacheLine>)> = BTreeMap::new();
+    for program in linked {
+        let LoaderConfig::Glibc { cache } = &program.config else { continue };
+        let Some(path) = RootPath::from_normal(cache.as_bytes()) else { continue };
+        let abi = Abi::of(&program.object.elf);
+        let Some(flags) = abi.cache_flags().first() else { continue };
+        let (_, lines) =
+            lines.entry((path, abi.byte_order)).or_insert_with(|| (program.loader.clone(), Vec::new()));
+        let from_cache = program.answers.iter().filter(|answer| answer.found_by == FoundBy::Cache);
+        lines.extend(from_cache.map(|answer| CacheLine {
+            name: answer.soname.clone(),
+            path: answer.name.as_bytes().to_vec(),
+            flags: *flags,
+        }));
+    }
+    let written = lines.into_iter().map(|(key, (loader, lines))| {
+        let bytes = ldso_cache::write(&lines, key.1);
+        (key, (loader, bytes))
+    });
+    written.collect()
+}
