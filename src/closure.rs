@@ -45,6 +45,13 @@ pub enum Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DemandId(usize);
 
+impl DemandId {
+    /// Returns the place of the demand in the list of all demands of its closure.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// A path that somebody asked for, as they spelled it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Demand {
@@ -82,6 +89,13 @@ pub enum Cause {
     Shebang {
         /// The script.
         by: RootPath,
+    },
+    /// The root script `by` runs a program of this name.
+    CommandWord {
+        /// The script.
+        by: RootPath,
+        /// The word in command position.
+        word: Vec<u8>,
     },
     /// The loader `by` reads it before it looks for libraries.
     LoaderConfig {
@@ -135,6 +149,11 @@ impl Closure {
     /// Returns the entry at `path`.
     pub fn entry(&self, path: &RootPath) -> Option<&Entry> {
         self.entries.get(path)
+    }
+
+    /// Returns every demand, the oldest first.
+    pub fn demands(&self) -> impl ExactSizeIterator<Item = &Demand> {
+        self.demands.iter()
     }
 
     /// Returns the demand that `id` names.
@@ -245,6 +264,7 @@ impl Cause {
             | Self::Needed { by, .. }
             | Self::DlopenNote { by, .. }
             | Self::Shebang { by }
+            | Self::CommandWord { by, .. }
             | Self::LoaderConfig { by } => Some(by),
             Self::Root(_) | Self::Layout => None,
         }
@@ -261,6 +281,7 @@ impl fmt::Display for Cause {
                 write!(f, "`{by}` declares that it loads `{}` at run time", show(soname))
             }
             Self::Shebang { by } => write!(f, "the interpreter of the script `{by}`"),
+            Self::CommandWord { by, word } => write!(f, "the script `{by}` runs `{}`", show(word)),
             Self::LoaderConfig { by } => write!(f, "the loader `{by}` reads it to find libraries"),
             Self::Layout => f.write_str("part of every image"),
         }

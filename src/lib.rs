@@ -13,6 +13,7 @@ pub mod rootfs;
 pub mod closure;
 pub mod resolve;
 pub mod layer;
+pub mod report;
 pub mod image;
 pub mod destination;
 #[cfg(feature = "cli")]

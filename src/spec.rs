@@ -47,12 +47,23 @@ pub struct Search {
     pub preload: Option<Vec<u8>>,
     /// Whether the file that lists preloads counts.
     pub preloads: Preloads,
+    /// Which cache the glibc loader is taken to see.
+    pub cache: CacheSource,
     /// For which CPUs libraries are chosen.
     pub hwcaps: Hwcaps,
     /// Which of the libraries that dlopen notes declare are taken.
     pub dlopen: DlopenLevel,
     /// Whether names in read-only data are looked up.
     pub hints: Hints,
+}
+
+/// Which `ld.so.cache` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheSource {
+    /// The file in the source, as the loader sees it; perhaps none.
+    AsInSource,
+    /// The one that ldconfig(8) would write.
+    AssumeLdconfig,
 }
 
 /// For which CPUs libraries are chosen, where the source has several builds of one.
@@ -117,6 +128,7 @@ impl Search {
             library_path: None,
             preload: None,
             preloads: Preloads::None,
+            cache: CacheSource::AsInSource,
             hwcaps: Hwcaps::Levels(Vec::new()),
             dlopen: DlopenLevel::default(),
             hints: Hints::Skip,

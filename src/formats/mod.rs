@@ -16,6 +16,8 @@
 pub mod dlopen_note;
 pub mod elf;
 pub mod ldso_cache;
+pub mod ldso_conf;
+pub mod shell;
 
 use std::io;
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::list::{Asking, Edge, FoundBy, ObjectList};
 use super::loader::Abi;
@@ -13,6 +13,7 @@ use super::resolver::Resolver;
 use super::{Circumstances, Hint, Linkage, LoaderConfig, Privilege, scripts, versions};
 use crate::closure::{Cause, Closure, Demand, Met};
 use crate::formats::elf::ElfError;
+use crate::formats::{read_all, shell};
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Kind, RootfsError};
 use crate::spec::Hwcaps;
@@ -281,18 +282,48 @@ impl<'a> Collector<'a> {
         }
         let cause = Cause::Shebang { by: path.clone() };
         let interp = RawPath::new(shebang.interp.as_slice());
-        let object = self.take_program(Demand { path: interp.clone(), cause: cause.clone() }, depth + 1)?;
-        let Some(command) = scripts::env_command(&shebang) else { return Ok(object) };
-        // `env` looks its command up in PATH.
-        let name = RawPath::new(command);
-        match self.resolver.program_path(&name)? {
-            Some(path) => self.take_program(Demand { path, cause }, depth + 1),
-            None => {
-                let searched = self.resolver.search().path.clone();
-                debug!(command = %show(name.as_bytes()), script = %path, "not in the search path");
-                self.problems.push(Problem::CommandNotFound { script: path, command: name, searched });
-                Ok(None)
+        let object = self.take_program(Demand { path: interp, cause: cause.clone() }, depth + 1)?;
+        let object = match scripts::env_command(&shebang) {
+            None => object,
+            // `env` looks its command up in PATH.
+            Some(command) => {
+                let command = RawPath::new(command);
+                match self.resolver.program_path(&command)? {
+                    Some(path) => self.take_program(Demand { path, cause }, depth + 1)?,
+                    None => {
+                        let (script, searched) = (path.clone(), self.resolver.search().path.clone());
+                        self.problems.push(Problem::CommandNotFound { script, command, searched });
+                        None
+                    }
+                }
+            }
+        };
+        // What a script runs counts for the scripts that the user names; what those run is their own business.
+        if depth == 0 && object.as_ref().is_some_and(|object| scripts::is_shell(&object.path)) {
+            self.take_command_words(&path)?;
+        }
+        Ok(object)
+    }
+
+    /// Takes the programs that the root script `path` runs by name, as far as they can be read from it.
+    fn take_command_words(&mut self, path: &RootPath) -> Result<(), ResolveError> {
+        let rootfs = self.resolver.rootfs();
+        let file = rootfs.open(path)?;
+        let text = read_all(&*file, shell::SCRIPT_MAX).map_err(|source| {
+            let (action, rootfs) = ("read", rootfs.name().to_owned());
+            RootfsError::Read { action, path: path.clone(), rootfs, source }
+        })?;
+        for word in shell::command_words(&text.unwrap_or_default()) {
+            let name = RawPath::new(word.as_slice());
+            match self.resolver.program_path(&name)? {
+                Some(program) => {
+                    let cause = Cause::CommandWord { by: path.clone(), word };
+                    // A depth of one: the words of a script that is run by a script are not followed.
+                    self.take_program(Demand { path: program, cause }, 1)?;
+                }
+                None => self.warn(format!("the script `{path}` runs `{name}`: not found")),
             }
         }
+        Ok(())
     }
 }

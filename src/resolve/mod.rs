@@ -2,6 +2,7 @@
 
 mod collect;
 mod glibc;
+mod ldconfig;
 mod list;
 mod loader;
 mod musl;

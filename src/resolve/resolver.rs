@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tracing::debug;
 
 use super::glibc::{self, Glibc, ListError};
+use super::ldconfig;
 use super::list::Request;
 use super::loader::{Abi, Flavour, GlibcConf, LOADER_MAX};
 use super::musl::{self, Musl};
@@ -19,7 +20,7 @@ use crate::formats::ldso_cache::LdsoCache;
 use crate::formats::read_all;
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Absence, Kind, Node, Rootfs, RootfsError, chase};
-use crate::spec::{DlopenLevel, Preloads, Search};
+use crate::spec::{CacheSource, DlopenLevel, Preloads, Search};
 
 /// The largest cache or path file of a loader that is read, in bytes. A full desktop's cache has 200 KiB.
 const LOADER_DATA_MAX: u64 = 64 << 20;
@@ -38,12 +39,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// Returns a resolver over `rootfs`, whose ELF files are those of `known` at the same paths.
-    pub(super) fn like(known: &Self, rootfs: &'a dyn Rootfs) -> Self {
-        Self {
-            objects: Objects::like(&known.objects, rootfs),
-            search: known.search,
-            glibc: RefCell::default(),
-        }
+    pub(super) fn like(known: &Resolver<'_>, rootfs: &'a dyn Rootfs, search: &'a Search) -> Self {
+        Self { objects: Objects::like(&known.objects, rootfs), search, glibc: RefCell::default() }
     }
 
     pub(super) fn objects(&self) -> &Objects<'a> {
@@ -184,7 +181,13 @@ impl<'a> Resolver<'a> {
         }
         let bytes = self.read_real(&loader.path)?.unwrap_or_default();
         let conf = GlibcConf::read(&bytes, loader.elf.class);
-        let cache = self.read(&conf.cache)?.and_then(|bytes| LdsoCache::parse(bytes, loader.elf.byte_order));
+        let byte_order = loader.elf.byte_order;
+        let cache = match self.search.cache {
+            CacheSource::AsInSource => {
+                self.read(&conf.cache)?.and_then(|bytes| LdsoCache::parse(bytes, byte_order))
+            }
+            CacheSource::AssumeLdconfig => ldconfig::cache(&self.objects, &conf, byte_order)?,
+        };
         let preloads = match self.search.preloads {
             Preloads::AsInSource => {
                 self.read(&conf.preload)?.map(|text| preload_names(&text)).unwrap_or_default()

@@ -15,6 +15,7 @@ use crate::formats::elf::ByteOrder;
 use crate::formats::ldso_cache::{self, CacheLine};
 use crate::path::RootPath;
 use crate::rootfs::{CachedRootfs, Node};
+use crate::spec::{CacheSource, Search};
 
 /// Adds what the planned image needs to load what the source loads, and notes what still differs.
 pub(super) fn complete(source: &Resolver<'_>, collector: &mut Collector<'_>) -> Result<(), ResolveError> {
@@ -39,7 +40,9 @@ fn differences(
 ) -> Result<Vec<Problem>, ResolveError> {
     let planned = Planned::new(closure, source.rootfs());
     let cached = CachedRootfs::new(&planned);
-    let resolver = Resolver::like(source, &cached);
+    // No ldconfig will run in the image.
+    let search = Search { cache: CacheSource::AsInSource, ..source.search().clone() };
+    let resolver = Resolver::like(source, &cached, &search);
     let mut problems = Vec::new();
     for program in linked {
         let found = match resolver.linkage(&program.object, &program.circumstances) {

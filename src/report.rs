@@ -1,0 +1,271 @@
+//! A closure + its plan -> the closure report: which path is in the image, in which layer, and why.
+//!
+//! It is what `--dry-run --format json` and `--report` print, what `why` reads, and never part of the image.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::closure::{Cause, Closure, Demand, Role};
+use crate::explain::{Explain, Explanation};
+use crate::layer::LayerPlan;
+use crate::path::{RawPath, RootPath, show};
+use crate::resolve::Resolution;
+use crate::rootfs::{Kind, MemoryRootfs, Node, RootfsError, chase};
+
+/// The version of the report's form; another one is another form.
+const FORM: u32 = 1;
+
+/// Everything that is known of an image's contents. Names that are not UTF-8 are escaped as in messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this form.
+    pub form: u32,
+    /// Where the files came from.
+    pub source: String,
+    /// The root programs, as they are started.
+    pub programs: Vec<String>,
+    /// Who asked for what; entries refer to them by their place in this list.
+    pub demands: Vec<DemandRecord>,
+    /// Each path of the image, in the order of a depth-first walk.
+    pub entries: Vec<EntryRecord>,
+    /// What is worth knowing although the image starts.
+    pub warnings: Vec<String>,
+    /// Libraries that are named in read-only data of the programs, and not taken.
+    pub hints: Vec<HintRecord>,
+}
+
+/// One demand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DemandRecord {
+    /// What was asked for, as spelled.
+    pub path: String,
+    /// What kind of demand it is.
+    pub kind: String,
+    /// The path that asked, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The same in words.
+    pub text: String,
+}
+
+/// One path of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRecord {
+    /// The path.
+    pub path: String,
+    /// `file`, `directory` or `link`.
+    pub kind: String,
+    /// Permission bits in octal.
+    pub mode: String,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// The target of a link, as spelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The place of its layer, from 0.
+    pub layer: usize,
+    /// Why it is there, the oldest demand first; never empty.
+    pub reasons: Vec<ReasonRecord>,
+}
+
+/// One reason of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonRecord {
+    /// The place of the demand in the list.
+    pub demand: usize,
+    /// `target`, `link` or `parent`.
+    pub role: String,
+}
+
+/// One library that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintRecord {
+    /// The name in the data.
+    pub soname: String,
+    /// Where it would be found.
+    pub path: String,
+    /// The object with the data.
+    pub named_by: String,
+}
+
+/// Why a text is no report.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// It is not JSON of this form.
+    #[error("`{name}` is no closure report")]
+    Document {
+        /// What was read.
+        name: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// It is of another version.
+    #[error("`{name}` is a closure report of form {form}, not {FORM}")]
+    Form {
+        /// What was read.
+        name: String,
+        /// The version it has.
+        form: u32,
+    },
+}
+
+impl Explain for ReportError {
+    fn explain(&self) -> Vec<Explanation> {
+        vec![
+            Explanation::new("bad-report", self.to_string())
+                .because_of(self)
+                .fix("build the image again, with this version of minimage"),
+        ]
+    }
+}
+
+impl Report {
+    /// Returns the report of an image of `resolution`, whose files come from `source`, planned as `plan`.
+    pub fn new(source: &str, resolution: &Resolution, plan: &LayerPlan) -> Self {
+        let closure = &resolution.closure;
+        Self {
+            form: FORM,
+            source: source.to_owned(),
+            programs: resolution.programs.iter().map(|program| program.path.to_string()).collect(),
+            demands: closure.demands().map(DemandRecord::new).collect(),
+            entries: entries(closure, plan),
+            warnings: resolution.warnings.clone(),
+            hints: resolution
+                .hints
+                .iter()
+                .map(|hint| HintRecord {
+                    soname: show(&hint.soname),
+                    path: hint.path.to_string(),
+                    named_by: hint.by.to_string(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Returns the report in `bytes`, which is called `name` in messages.
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    pub fn parse(bytes: &[u8], name: &str) -> Result<Self, ReportError> {
+        let report: Self = serde_json::from_slice(bytes)
+            .map_err(|source| ReportError::Document { name: name.to_owned(), source })?;
+        match report.form {
+            FORM => Ok(report),
+            form => Err(ReportError::Form { name: name.to_owned(), form }),
+        }
+    }
+
+    /// Returns the entry at `path`.
+    pub fn entry(&self, path: &str) -> Option<&EntryRecord> {
+        self.entries.iter().find(|entry| entry.path == path)
+    }
+
+    /// Returns why `path` is in the image: each step's demand, from the path itself back to a root; empty if it is
+    /// not in the image.
+    pub fn why(&self, path: &str) -> Vec<&DemandRecord> {
+        let mut chain: Vec<&DemandRecord> = Vec::new();
+        let mut at = Some(path);
+        while let Some(entry) = at.and_then(|path| self.entry(path)) {
+            let demand = entry.reasons.first().and_then(|reason| self.demands.get(reason.demand));
+            // A report is a file: it may have been made to run in circles.
+            let Some(demand) = demand.filter(|_| chain.len() <= self.demands.len()) else { break };
+            chain.push(demand);
+            at = demand.by.as_deref();
+        }
+        chain
+    }
+
+    /// Returns every path that is passed on the way to `spelled` in the image, links first; empty if the way ends.
+    ///
+    /// # Errors
+    /// Never, as the tree is in memory; the signature is that of [`chase`].
+    pub fn way(&self, spelled: &RawPath) -> Result<Vec<String>, RootfsError> {
+        let chased = chase(&self.tree(), spelled)?;
+        let Ok((real, _)) = &chased.end else { return Ok(Vec::new()) };
+        Ok(chased.links.iter().map(|link| link.path.to_string()).chain([real.to_string()]).collect())
+    }
+
+    /// Returns the paths of the image, without contents.
+    fn tree(&self) -> MemoryRootfs {
+        let mut tree = MemoryRootfs::new("the image");
+        for entry in &self.entries {
+            let Some(path) = RootPath::from_normal(entry.path.as_bytes()) else { continue };
+            let node = match &entry.target {
+                Some(target) => Node::link(RawPath::from(target.as_str())),
+                None if entry.kind == "directory" => Node::directory(0o755),
+                None => Node::file(0),
+            };
+            tree.insert(&path, node, Vec::new());
+        }
+        tree
+    }
+}
+
+fn entries(closure: &Closure, plan: &LayerPlan) -> Vec<EntryRecord> {
+    let mut entries = Vec::new();
+    for (layer, planned) in plan.layers.iter().enumerate() {
+        for entry in &planned.entries {
+            let reasons = closure.entry(&entry.path).map(|entry| &entry.reasons);
+            let (kind, target) = match &entry.node.kind {
+                Kind::File => ("file", None),
+                Kind::Directory => ("directory", None),
+                Kind::Link(target) => ("link", Some(target.to_string())),
+                Kind::Special(what) => (*what, None),
+            };
+            entries.push(EntryRecord {
+                path: entry.path.to_string(),
+                kind: kind.to_owned(),
+                mode: format!("{:04o}", entry.node.mode),
+                uid: entry.node.uid,
+                gid: entry.node.gid,
+                size: entry.node.size,
+                target,
+                layer,
+                reasons: reasons
+                    .into_iter()
+                    .flatten()
+                    .map(|reason| ReasonRecord {
+                        demand: reason.demand.index(),
+                        role: match reason.role {
+                            Role::Target => "target",
+                            Role::Link => "link",
+                            Role::Parent => "parent",
+                        }
+                        .to_owned(),
+                    })
+                    .collect(),
+            });
+        }
+    }
+    entries.sort_by(|one, other| {
+        let key = |entry: &EntryRecord| RootPath::from_normal(entry.path.as_bytes());
+        key(one).cmp(&key(other))
+    });
+    entries
+}
+
+impl DemandRecord {
+    fn new(demand: &Demand) -> Self {
+        let kind = match &demand.cause {
+            Cause::Root(_) => "root",
+            Cause::Interp { .. } => "interp",
+            Cause::Needed { .. } => "needed",
+            Cause::DlopenNote { .. } => "dlopen-note",
+            Cause::Shebang { .. } => "shebang",
+            Cause::CommandWord { .. } => "command-word",
+            Cause::LoaderConfig { .. } => "loader-config",
+            Cause::Layout => "layout",
+        };
+        Self {
+            path: demand.path.to_string(),
+            kind: kind.to_owned(),
+            by: demand.cause.by().map(ToString::to_string),
+            text: demand.cause.to_string(),
+        }
+    }
+}
