@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::closure::{Cause, Closure, Demand, Role};
 use crate::explain::{Explain, Explanation};
 use crate::layer::LayerPlan;
+use crate::oci::canonical_json;
 use crate::path::{RawPath, RootPath, show};
 use crate::resolve::Resolution;
 use crate::rootfs::{Kind, MemoryRootfs, Node, RootfsError, chase};
@@ -158,6 +159,13 @@ impl Report {
             FORM => Ok(report),
             form => Err(ReportError::Form { name: name.to_owned(), form }),
         }
+    }
+
+    /// Returns the report as one JSON document with sorted keys.
+    pub fn to_json(&self) -> String {
+        // Strings and numbers: nothing in it can fail to be JSON, and what is JSON is UTF-8.
+        let bytes = canonical_json(self).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
     }
 
     /// Returns the entry at `path`.

@@ -87,6 +87,7 @@ pub enum Hints {
 
 /// Down to which priority dlopen notes are followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum DlopenLevel {
     /// Not at all.
     None,

@@ -1,12 +1,16 @@
 //! The words of the command line -> typed options.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::output::OutputSpec;
 use crate::oci::Reference;
+use crate::path::RawPath;
+use crate::roots::{Keep, Origin, Root};
+use crate::spec::{CacheSource, DlopenLevel, Hwcaps, Search};
 
 /// Makes the smallest OCI image that still works, with no Docker and no daemon.
 #[derive(Debug, Parser)]
@@ -25,6 +29,10 @@ pub(super) enum Command {
     Build(BuildArguments),
     /// Show what the loader would map for programs or libraries, and where it finds it
     Tree(TreeArguments),
+    /// Say why a path is in the image
+    Why(WhyArguments),
+    /// Say why a path is not in the image
+    WhyNot(WhyArguments),
     /// Print the version
     Version,
 }
@@ -35,9 +43,8 @@ pub(super) struct BuildArguments {
     /// Programs to put into the image: a path, or a name that is looked up in PATH
     #[arg(required = true, value_name = "PROGRAM")]
     pub(super) programs: Vec<String>,
-    /// Take the files from this directory instead of this machine
-    #[arg(long, value_name = "SOURCE")]
-    pub(super) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
     /// Name the image; may be repeated
     #[arg(short, long = "tag", value_name = "REF")]
     pub(super) tags: Vec<Reference>,
@@ -47,6 +54,15 @@ pub(super) struct BuildArguments {
     /// Push the image to its registry; without -t, to REF
     #[arg(long, value_name = "REF", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(super) push: Option<String>,
+    /// Only say what would be in the image, and why
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// How --dry-run prints: for people, or one JSON document
+    #[arg(long, value_enum, default_value_t, requires = "dry_run")]
+    pub(super) format: Format,
+    /// Write the closure report, which says why each path is in the image, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
     /// Words for the program
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<String>,
@@ -57,9 +73,8 @@ pub(super) struct TreeArguments {
     /// Programs or libraries: a path, or a name that is looked up in PATH
     #[arg(required = true, value_name = "PROGRAM")]
     pub(super) programs: Vec<String>,
-    /// Look at this directory instead of this machine
-    #[arg(long, value_name = "SOURCE")]
-    pub(super) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
     /// How to print: for people, or one JSON object a line
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
@@ -69,9 +84,97 @@ pub(super) struct TreeArguments {
     /// LD_PRELOAD of the program
     #[arg(long, value_name = "LIST")]
     pub(super) preload: Option<String>,
-    /// The glibc-hwcaps levels of the CPU, best first, such as x86-64-v3,x86-64-v2
+}
+
+/// Where files come from, and how they are looked up there.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Source")]
+pub(super) struct SourceArguments {
+    /// Look at this directory instead of this machine
+    #[arg(long, value_name = "SOURCE")]
+    pub(super) from: Option<PathBuf>,
+    /// Take the libraries that ldconfig would find; for a source in which it has not run yet
+    #[arg(long)]
+    pub(super) assume_ldconfig: bool,
+    /// Follow dlopen notes of at least this priority
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
+    pub(super) dlopen: DlopenLevel,
+    /// Choose libraries for a CPU with these glibc-hwcaps levels, best first; `all` takes those for every CPU
     #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
     pub(super) hwcaps: Vec<String>,
+}
+
+impl SourceArguments {
+    /// Returns the directory of the host that the files come from.
+    pub(super) fn directory(&self) -> &Path {
+        self.from.as_deref().unwrap_or(Path::new("/"))
+    }
+
+    /// Returns the path or name that the word `program` means there: on this machine, a relative path counts from the
+    /// working directory.
+    pub(super) fn program(&self, program: &str) -> RawPath {
+        let path = RawPath::from(program);
+        let is_relative = program.contains('/') && !path.is_absolute();
+        match std::env::current_dir() {
+            Ok(here) if is_relative && self.from.is_none() => {
+                let below = program.trim_start_matches("./");
+                RawPath::new(here.as_os_str().as_bytes()).join(below.as_bytes())
+            }
+            _ => path,
+        }
+    }
+
+    /// Returns the root that the word `program` asks for.
+    pub(super) fn root(&self, program: &str) -> Root {
+        Root { keep: Keep::Program(self.program(program)), origin: Origin::Argument(program.to_owned()) }
+    }
+
+    /// Returns how names are looked up there.
+    pub(super) fn search(&self) -> Search {
+        let standard = Search::standard();
+        Search {
+            path: if self.from.is_none() { host_path(standard.path) } else { standard.path },
+            cache: if self.assume_ldconfig { CacheSource::AssumeLdconfig } else { CacheSource::AsInSource },
+            dlopen: self.dlopen,
+            hwcaps: match self.hwcaps.as_slice() {
+                [all] if all == "all" => Hwcaps::All,
+                levels => Hwcaps::Levels(levels.iter().map(|level| level.as_bytes().to_vec()).collect()),
+            },
+            ..standard
+        }
+    }
+}
+
+/// Returns the search path of the user, and after it the directories of `standard` that it lacks: an ordinary user's
+/// has no `/usr/sbin`.
+fn host_path(standard: Vec<RawPath>) -> Vec<RawPath> {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let directories = own.as_bytes().split(|byte| *byte == b':').filter(|part| part.starts_with(b"/"));
+    let mut path: Vec<RawPath> = directories.map(RawPath::new).collect();
+    for directory in standard {
+        if !path.contains(&directory) {
+            path.push(directory);
+        }
+    }
+    path
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WhyArguments {
+    /// The path in the image, spelled in any way
+    #[arg(value_name = "PATH")]
+    pub(super) path: String,
+    /// Programs of an image to think of; without any, the last image that was built
+    #[arg(value_name = "PROGRAM")]
+    pub(super) programs: Vec<String>,
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
+    /// Read this closure report instead
+    #[arg(long, value_name = "FILE", conflicts_with = "programs")]
+    pub(super) report: Option<PathBuf>,
+    /// How to print: for people, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
 }
 
 /// How results are printed.

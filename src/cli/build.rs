@@ -4,20 +4,21 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::args::BuildArguments;
+use super::args::{BuildArguments, Format};
 use super::output::OutputSpec;
 use super::report::Report;
-use super::{Outcome, boxed, host_path};
+use super::{Outcome, boxed, reports};
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, Published};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
 use crate::layer::{self, Compression};
 use crate::oci::{Layout, LayoutError, Reference};
-use crate::path::RawPath;
+use crate::path::show;
+use crate::report::{EntryRecord, Report as ClosureReport};
 use crate::resolve::{self, Resolution};
 use crate::rootfs::{HostRootfs, Kind};
-use crate::roots::{Keep, Origin, Root};
-use crate::spec::{BuildSpec, ConfigEdits, Epoch, Search, Source};
+use crate::roots::Keep;
+use crate::spec::{BuildSpec, ConfigEdits, Epoch, Hints, Search, Source};
 
 /// What is wrong with a request before anything is read.
 #[derive(Debug, Error)]
@@ -58,6 +59,13 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     let resolution = resolve::closure(&rootfs, &spec.roots, &spec.search).map_err(boxed)?;
     let config = image::config(&resolution.programs, &spec.config, spec.epoch).map_err(boxed)?;
     let plan = layer::plan(&resolution.closure);
+    let closure_report = ClosureReport::new(&directory.display().to_string(), &resolution, &plan);
+    if let Some(file) = &arguments.report {
+        reports::write(&closure_report, file)?;
+    }
+    if arguments.dry_run {
+        return print(&closure_report, arguments.format, report);
+    }
 
     let scratch = scratch_directory()?;
     let layout = Layout::create(scratch.path()).map_err(boxed)?;
@@ -71,21 +79,31 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
         for line in lines(&published) {
             report.line(&line)?;
         }
+        reports::remember(&closure_report, published.digest);
+    }
+    Ok(())
+}
+
+/// Prints what would be in the image.
+fn print(closure_report: &ClosureReport, format: Format, report: &mut Report) -> Outcome {
+    if format == Format::Json {
+        return report.line(&closure_report.to_json());
+    }
+    for entry in &closure_report.entries {
+        let target = entry.target.as_ref().map(|target| format!(" -> {target}")).unwrap_or_default();
+        let why = closure_report.why(&entry.path);
+        let why = why.first().map(|demand| demand.text.as_str()).unwrap_or_default();
+        let EntryRecord { path, mode, uid, gid, size, .. } = entry;
+        report.line(&format!("{mode} {uid}:{gid} {size:>10} {path}{target}  # {why}"))?;
     }
     Ok(())
 }
 
 /// Returns everything that the bytes of the image depend on.
 fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
-    let roots = arguments.programs.iter().map(|program| Root {
-        keep: Keep::Program(RawPath::from(program.as_str())),
-        origin: Origin::Argument(program.clone()),
-    });
-    let source = Source::Directory(arguments.from.clone().unwrap_or_else(|| PathBuf::from("/")));
-    let mut search = Search::standard();
-    if arguments.from.is_none() {
-        search.path = host_path(search.path);
-    }
+    let roots = arguments.programs.iter().map(|program| arguments.source.root(program));
+    let source = Source::Directory(arguments.source.directory().to_owned());
+    let search = Search { hints: Hints::Find, ..arguments.source.search() };
     let epoch = match std::env::var_os("SOURCE_DATE_EPOCH") {
         None => Epoch::default(),
         Some(value) => match value.to_str() {
@@ -171,6 +189,11 @@ fn summary(resolution: &Resolution, layers: &[layer::Layer], report: &mut Report
     let blobs: u64 = layers.iter().map(|layer| layer.descriptor.size()).sum();
     for warning in &resolution.warnings {
         report.say(&format!("warning: {warning}"));
+    }
+    for hint in &resolution.hints {
+        let (by, path) = (&hint.by, &hint.path);
+        report
+            .say(&format!("hint: `{by}` names `{}` in its data; `{path}` is not taken", show(&hint.soname)));
     }
     let programs: Vec<_> = resolution.programs.iter().map(|program| program.path.to_string()).collect();
     report.say(&format!(

@@ -4,10 +4,11 @@ mod args;
 mod build;
 mod output;
 mod report;
+mod reports;
 mod tree;
+mod why;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,7 +16,6 @@ use clap::Parser;
 use self::args::{Arguments, Command};
 use self::report::Report;
 use crate::explain::Explain;
-use crate::path::RawPath;
 
 /// Runs minimage with `arguments`, the name of the program first, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -28,6 +28,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Build(options) => build::run(options, &mut report),
         Command::Tree(options) => tree::run(options, &mut report),
+        Command::Why(options) => why::why(options, &mut report),
+        Command::WhyNot(options) => why::why_not(options, &mut report),
         Command::Version => report.line(env!("CARGO_PKG_VERSION")),
     };
     match outcome {
@@ -44,18 +46,4 @@ type Outcome = Result<(), Box<dyn Explain>>;
 
 fn boxed<E: Explain + 'static>(error: E) -> Box<dyn Explain> {
     Box::new(error)
-}
-
-/// Returns the search path of the user, and after it the directories of `standard` that it lacks: an ordinary user's
-/// has no `/usr/sbin`.
-fn host_path(standard: Vec<RawPath>) -> Vec<RawPath> {
-    let own = std::env::var_os("PATH").unwrap_or_default();
-    let directories = own.as_bytes().split(|byte| *byte == b':').filter(|part| part.starts_with(b"/"));
-    let mut path: Vec<RawPath> = directories.map(RawPath::new).collect();
-    for directory in standard {
-        if !path.contains(&directory) {
-            path.push(directory);
-        }
-    }
-    path
 }

@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use super::args::{Format, TreeArguments};
 use super::report::Report;
-use super::{Outcome, boxed, host_path};
+use super::{Outcome, boxed};
 use crate::explain::Explain;
 use crate::path::{RawPath, show};
 use crate::resolve::{
     Circumstances, Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver,
 };
 use crate::rootfs::{CachedRootfs, HostRootfs, Kind, Rootfs, chase};
-use crate::roots::{Keep, Origin, Root};
-use crate::spec::{Hints, Preloads, Search};
+use crate::roots::Keep;
+use crate::spec::{Hints, Hwcaps, Preloads, Search};
 
 /// What `--format json` prints of one program: one line each.
 #[derive(Debug, Default, Serialize)]
@@ -47,27 +47,24 @@ struct HintedLibrary {
 }
 
 pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
-    let directory = arguments.from.as_deref().unwrap_or("/".as_ref());
-    let host = HostRootfs::open_directory(directory).map_err(boxed)?;
+    let host = HostRootfs::open_directory(arguments.source.directory()).map_err(boxed)?;
     let rootfs = CachedRootfs::new(&host);
     let bytes =
         |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).map(|text| text.clone().into());
-    let mut search = Search {
+    let search = Search {
         library_path: bytes(&arguments.library_path),
         preload: bytes(&arguments.preload),
         preloads: Preloads::AsInSource,
         hints: if arguments.format == Format::Json { Hints::Find } else { Hints::Skip },
-        ..Search::standard()
+        ..arguments.source.search()
     };
-    if arguments.from.is_none() {
-        search.path = host_path(search.path);
-    }
     let resolver = Resolver::new(&rootfs, &search);
     let mut problems = Vec::new();
     for name in &arguments.programs {
-        let path = RawPath::from(name.as_str());
-        let Some(path) = resolver.program_path(&path).map_err(boxed)? else {
-            problems.push(not_found(name, &path, &search, &rootfs));
+        let root = arguments.source.root(name);
+        let Keep::Program(path) = &root.keep;
+        let Some(path) = resolver.program_path(path).map_err(boxed)? else {
+            problems.push(Problem::program_not_found(root, &search, &rootfs));
             continue;
         };
         match object(&resolver, &rootfs, &path)? {
@@ -76,12 +73,6 @@ pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(boxed(ResolveError::Incomplete { problems })) }
-}
-
-fn not_found(name: &str, path: &RawPath, search: &Search, rootfs: &dyn Rootfs) -> Problem {
-    let root = Root { keep: Keep::Program(path.clone()), origin: Origin::Argument(name.to_owned()) };
-    let searched = if name.contains('/') { Vec::new() } else { search.path.clone() };
-    Problem::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned() }
 }
 
 /// Returns the ELF object that `path` leads to; the inner error says why it is none.
@@ -109,7 +100,11 @@ fn show_tree(
     report: &mut Report,
 ) -> Outcome {
     let privilege = if object.node.is_privileged() { Privilege::Secure } else { Privilege::Plain };
-    let hwcaps = arguments.hwcaps.iter().map(|level| level.as_bytes().to_vec()).collect();
+    // One process runs on one CPU: of all, the plainest.
+    let hwcaps = match &arguments.source.search().hwcaps {
+        Hwcaps::Levels(levels) => levels.clone(),
+        Hwcaps::All => Vec::new(),
+    };
     let linkage = match resolver.linkage(object, &Circumstances { privilege, hwcaps }) {
         Ok(linkage) => Ok(linkage),
         Err(ResolveError::Incomplete { problems }) => Err(problems),

@@ -12,12 +12,69 @@ const WORDS_MAX: usize = 10_000;
 
 /// Words that the shell runs itself, and words of its grammar after which a command follows or not.
 const BUILTINS: [&str; 63] = [
-    ".", ":", "[", "[[", "]]", "alias", "bg", "bind", "break", "builtin", "caller", "case", "cd", "command",
-    "compgen", "complete", "continue", "declare", "dirs", "disown", "echo", "enable", "esac", "eval", "exit",
-    "export", "false", "fc", "fg", "for", "function", "getopts", "hash", "help", "history", "in", "jobs", "kill",
-    "let", "local", "logout", "mapfile", "popd", "printf", "pushd", "pwd", "read", "readarray", "readonly",
-    "return", "select", "set", "shift", "shopt", "source", "test", "times", "trap", "true", "type", "typeset",
-    "ulimit", "umask",
+    ".",
+    ":",
+    "[",
+    "[[",
+    "]]",
+    "alias",
+    "bg",
+    "bind",
+    "break",
+    "builtin",
+    "caller",
+    "case",
+    "cd",
+    "command",
+    "compgen",
+    "complete",
+    "continue",
+    "declare",
+    "dirs",
+    "disown",
+    "echo",
+    "enable",
+    "esac",
+    "eval",
+    "exit",
+    "export",
+    "false",
+    "fc",
+    "fg",
+    "for",
+    "function",
+    "getopts",
+    "hash",
+    "help",
+    "history",
+    "in",
+    "jobs",
+    "kill",
+    "let",
+    "local",
+    "logout",
+    "mapfile",
+    "popd",
+    "printf",
+    "pushd",
+    "pwd",
+    "read",
+    "readarray",
+    "readonly",
+    "return",
+    "select",
+    "set",
+    "shift",
+    "shopt",
+    "source",
+    "test",
+    "times",
+    "trap",
+    "true",
+    "type",
+    "typeset",
+    "ulimit",
+    "umask",
 ];
 const MORE_BUILTINS: [&str; 4] = ["unalias", "unset", "wait", "suspend"];
 /// Words after which a command begins.
@@ -77,7 +134,9 @@ pub fn command_words(script: &[u8]) -> Vec<Vec<u8>> {
                         previous = Some(b"case".to_vec());
                         continue;
                     }
-                    Some(text) if BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) => is_command = false,
+                    Some(text) if BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) => {
+                        is_command = false
+                    }
                     Some(text) => {
                         is_command = false;
                         if words.len() < WORDS_MAX && is_program_name(text) {
@@ -266,7 +325,9 @@ impl Scanner<'_> {
                 }
                 (byte, Some(_)) => push(&mut literal, byte),
                 (b'\'' | b'"', None) => quote = Some(byte),
-                (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'<' | b'>', None) => break,
+                (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'<' | b'>', None) => {
+                    break;
+                }
                 (byte, None) => push(&mut literal, byte),
             }
             self.skip(1);
@@ -315,7 +376,8 @@ impl Scanner<'_> {
             while !self.rest.is_empty() {
                 let len = self.rest.iter().position(|byte| *byte == b'\n').unwrap_or(self.rest.len());
                 let line = self.rest.get(..len).unwrap_or_default();
-                let tabs = if strips_tabs { line.iter().take_while(|byte| **byte == b'\t').count() } else { 0 };
+                let tabs =
+                    if strips_tabs { line.iter().take_while(|byte| **byte == b'\t').count() } else { 0 };
                 let is_end = line.get(tabs..) == Some(end.as_slice());
                 self.skip(len.saturating_add(1));
                 if is_end {

@@ -136,9 +136,7 @@ pub fn closure(rootfs: &dyn Rootfs, roots: &[Root], search: &Search) -> Result<R
     for root in roots {
         let Keep::Program(name) = &root.keep;
         let Some(path) = resolver.program_path(name)? else {
-            let searched = if name.as_bytes().contains(&b'/') { Vec::new() } else { search.path.clone() };
-            let rootfs = rootfs.name().to_owned();
-            collector.problems.push(Problem::ProgramNotFound { root: root.clone(), searched, rootfs });
+            collector.problems.push(Problem::program_not_found(root.clone(), search, rootfs));
             continue;
         };
         let demand = Demand::of_root(root, path.clone());

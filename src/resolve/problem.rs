@@ -10,8 +10,9 @@ use crate::closure::{Cause, Demand};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::formats::elf::ElfError;
 use crate::path::{RawPath, RootPath, show};
-use crate::rootfs::{Absence, RootfsError};
-use crate::roots::Root;
+use crate::rootfs::{Absence, Rootfs, RootfsError};
+use crate::roots::{Keep, Root};
+use crate::spec::Search;
 
 /// Why there is no closure.
 #[derive(Debug, Error)]
@@ -193,6 +194,13 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// Returns that `rootfs` does not have the program of `root`, looked up as `search` says.
+    pub fn program_not_found(root: Root, search: &Search, rootfs: &dyn Rootfs) -> Self {
+        let Keep::Program(name) = &root.keep;
+        let searched = if name.as_bytes().contains(&b'/') { Vec::new() } else { search.path.clone() };
+        Self::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned() }
+    }
+
     /// Returns the loader that is missing, if that is the problem.
     pub fn missing_interp(&self) -> Option<&RawPath> {
         match self {

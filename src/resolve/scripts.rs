@@ -82,7 +82,8 @@ pub(super) fn env_command(shebang: &Shebang) -> Option<Vec<u8>> {
 
 /// Returns whether the program at `path` is a shell whose grammar is that of POSIX.
 pub(super) fn is_shell(path: &RootPath) -> bool {
-    [b"sh".as_slice(), b"bash", b"dash", b"ash", b"ksh", b"mksh", b"zsh", b"busybox"].contains(&path.file_name())
+    [b"sh".as_slice(), b"bash", b"dash", b"ash", b"ksh", b"mksh", b"zsh", b"busybox"]
+        .contains(&path.file_name())
 }
 
 /// Splits as `env -S` does: blanks separate, quotes keep together, `\_` is a blank, `\c` ends, `#` starts a comment.

@@ -34,8 +34,11 @@ impl HostRootfs {
     /// # Errors
     /// [`RootfsError::Open`] if it cannot be opened or is no directory.
     pub fn open_directory(path: &Path) -> Result<Self, RootfsError> {
-        let name =
-            if path == Path::new("/") { "this machine".to_owned() } else { path.display().to_string() };
+        let name = if path == Path::new("/") {
+            "this machine's `/`".to_owned()
+        } else {
+            format!("`{}`", path.display())
+        };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(top) => Ok(Self { top, path: path.to_owned(), name }),

@@ -1,0 +1,97 @@
+//! Closure reports on the host: written where the user says, and kept in the cache for `why`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tracing::debug;
+
+use super::{Outcome, boxed};
+use crate::explain::{Explain, Explanation, Failure};
+use crate::oci::{Digest, publish, scratch};
+use crate::report::Report;
+
+/// The name of the report of the newest image in the cache.
+const LAST: &str = "last.json";
+
+/// Why there is no report.
+#[derive(Debug, Error)]
+enum ReportFileError {
+    #[error("cannot write `{}`", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read `{}`", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("no image was built yet")]
+    NoImage { source: io::Error },
+    #[error("there is no home directory, and so no report of the last image")]
+    NoHome,
+}
+
+impl Explain for ReportFileError {
+    fn explain(&self) -> Vec<Explanation> {
+        let explanation = |code| Explanation::new(code, self.to_string()).because_of(self);
+        vec![match self {
+            Self::Write { .. } => {
+                explanation("unwritable-output").fix("check the path and the space left there")
+            }
+            Self::Read { .. } => {
+                explanation("unreadable-file").fix("name a file written by `build --report`")
+            }
+            Self::NoImage { .. } | Self::NoHome => {
+                explanation("no-report").fix("name the programs after the path, or a report with `--report`")
+            }
+        }]
+    }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Write { .. } => Failure::NoImage,
+            _ => Failure::Usage,
+        }
+    }
+}
+
+/// Writes `report` to `path`, whole or not at all.
+pub(super) fn write(report: &Report, path: &Path) -> Outcome {
+    save(report, path).map_err(|source| boxed(ReportFileError::Write { path: path.to_owned(), source }))
+}
+
+fn save(report: &Report, path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = scratch(directory.unwrap_or(Path::new(".")))?;
+    io::Write::write_all(&mut file, report.to_json().as_bytes())?;
+    publish(file, path)
+}
+
+/// Keeps `report` of the image `digest` in the cache. An image without it is as good: failing is not an error.
+pub(super) fn remember(report: &Report, digest: Digest) {
+    let Some(directory) = directory() else { return };
+    let kept = fs::create_dir_all(&directory)
+        .and_then(|()| save(report, &directory.join(format!("{}.json", digest.hex()))))
+        .and_then(|()| save(report, &directory.join(LAST)));
+    if let Err(error) = kept {
+        debug!(%error, directory = %directory.display(), "the closure report is not kept");
+    }
+}
+
+/// Returns the report in the file `path`, or that of the newest image.
+pub(super) fn read(path: Option<&Path>) -> Result<Report, Box<dyn Explain>> {
+    let last = match path {
+        Some(_) => None,
+        None => Some(directory().ok_or_else(|| boxed(ReportFileError::NoHome))?.join(LAST)),
+    };
+    let file = path.or(last.as_deref()).unwrap_or(Path::new(LAST));
+    let bytes = fs::read(file).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if path.is_none() => boxed(ReportFileError::NoImage { source }),
+        _ => boxed(ReportFileError::Read { path: file.to_owned(), source }),
+    })?;
+    Report::parse(&bytes, &file.display().to_string()).map_err(boxed)
+}
+
+/// Returns the directory that keeps reports (XDG Base Directory Specification), if the user has one.
+fn directory() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(cache.join("minimage").join("v1").join("reports"))
+}

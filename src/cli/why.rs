@@ -1,0 +1,117 @@
+//! `minimage why` and `why-not`: a path -> the chain of demands that brings it, or what keeps it out.
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::args::{Format, WhyArguments};
+use super::report::Report;
+use super::{Outcome, boxed, reports};
+use crate::explain::{Explain, Explanation, Failure};
+use crate::layer;
+use crate::path::RawPath;
+use crate::report::{DemandRecord, Report as ClosureReport};
+use crate::resolve;
+use crate::rootfs::{HostRootfs, chase};
+
+/// The path is not where the question puts it.
+#[derive(Debug, Error)]
+#[error("`{path}` is not in the image")]
+struct NotInImage {
+    path: String,
+}
+
+impl Explain for NotInImage {
+    fn explain(&self) -> Vec<Explanation> {
+        let fix = format!("ask `minimage why-not {}`", self.path);
+        vec![Explanation::new("not-in-image", self.to_string()).fix(fix)]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Found
+    }
+}
+
+/// What `--format json` prints: each step of the way to the path, and why it is there.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    path: &'a str,
+    steps: Vec<Step<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Step<'a> {
+    path: String,
+    why: Vec<&'a DemandRecord>,
+}
+
+pub(super) fn why(arguments: &WhyArguments, report: &mut Report) -> Outcome {
+    let closure = closure_report(arguments)?;
+    let steps = steps(&closure, arguments)?;
+    if steps.is_empty() {
+        return Err(boxed(NotInImage { path: arguments.path.clone() }));
+    }
+    print(&Answer { path: &arguments.path, steps, why_not: None }, arguments.format, report)
+}
+
+pub(super) fn why_not(arguments: &WhyArguments, report: &mut Report) -> Outcome {
+    let closure = closure_report(arguments)?;
+    let steps = steps(&closure, arguments)?;
+    let why_not = match steps.is_empty() {
+        false => None,
+        true => Some(reason_against(&closure, arguments)?),
+    };
+    print(&Answer { path: &arguments.path, steps, why_not }, arguments.format, report)
+}
+
+/// Returns the report that the question is about: that of the programs named, of a file, or of the last image.
+fn closure_report(arguments: &WhyArguments) -> Result<ClosureReport, Box<dyn Explain>> {
+    if arguments.programs.is_empty() {
+        return reports::read(arguments.report.as_deref());
+    }
+    let directory = arguments.source.directory();
+    let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
+    let roots: Vec<_> = arguments.programs.iter().map(|program| arguments.source.root(program)).collect();
+    let resolution = resolve::closure(&rootfs, &roots, &arguments.source.search()).map_err(boxed)?;
+    let plan = layer::plan(&resolution.closure);
+    Ok(ClosureReport::new(&directory.display().to_string(), &resolution, &plan))
+}
+
+fn steps<'a>(
+    closure: &'a ClosureReport,
+    arguments: &WhyArguments,
+) -> Result<Vec<Step<'a>>, Box<dyn Explain>> {
+    let way = closure.way(&RawPath::from(arguments.path.as_str())).map_err(boxed)?;
+    Ok(way.into_iter().map(|path| Step { why: closure.why(&path), path }).collect())
+}
+
+/// Returns what keeps a path out: the source does not have it, or nobody asked.
+fn reason_against(
+    closure: &ClosureReport,
+    arguments: &WhyArguments,
+) -> Result<&'static str, Box<dyn Explain>> {
+    let rootfs = HostRootfs::open_directory(closure.source.as_ref()).map_err(boxed)?;
+    let chased = chase(&rootfs, &RawPath::from(arguments.path.as_str())).map_err(boxed)?;
+    Ok(match chased.end {
+        Ok(_) => "it is in the source, but nothing in the image asks for it",
+        Err(_) => "it is not in the source",
+    })
+}
+
+fn print(answer: &Answer<'_>, format: Format, report: &mut Report) -> Outcome {
+    if format == Format::Json {
+        // Strings and lists of strings: nothing in it can fail to be JSON.
+        return report.line(&serde_json::to_string(answer).unwrap_or_default());
+    }
+    if let Some(reason) = answer.why_not {
+        return report.line(&format!("{}: {reason}", answer.path));
+    }
+    for step in &answer.steps {
+        report.line(&step.path)?;
+        for demand in &step.why {
+            report.line(&format!("  {}", demand.text))?;
+        }
+    }
+    Ok(())
+}
