@@ -11,6 +11,7 @@ use goblin::container::Ctx;
 use goblin::elf::dynamic::{self as dt, Dynamic};
 use goblin::elf::header;
 use goblin::elf::program_header::{PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader};
+use memchr::{memchr, memmem, memrchr};
 use thiserror::Error;
 
 use super::ReadAt;
@@ -556,7 +557,7 @@ impl Elf {
         for load in self.loads.iter().filter(wanted) {
             let held = file.size().saturating_sub(load.offset).min(load.size).min(READ_ONLY_MAX);
             let bytes = window.prefix(load.offset, usize::try_from(held).unwrap_or(0))?;
-            names.extend(bytes.split(|byte| *byte == 0).filter(|text| is_soname(text)).map(<[u8]>::to_vec));
+            names.extend(sonames_in(&bytes).map(<[u8]>::to_vec));
         }
         Ok(names.into_iter().collect())
     }
@@ -596,6 +597,16 @@ impl Load {
         let inside = address.checked_sub(self.address).filter(|inside| *inside < self.size)?;
         self.offset.checked_add(inside)
     }
+}
+
+/// Returns the NUL-ended strings in `bytes` that look like sonames.
+fn sonames_in(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    memmem::find_iter(bytes, b".so").filter_map(move |at| {
+        let (before, after) = (bytes.get(..at)?, bytes.get(at..)?);
+        let start = memrchr(0, before).map_or(0, |nul| nul.saturating_add(1));
+        let end = memchr(0, after)?.saturating_add(at);
+        bytes.get(start..end).filter(|text| is_soname(text))
+    })
 }
 
 /// Returns whether `text` looks like `libNAME.so` with version numbers after it.

@@ -127,7 +127,7 @@ fn lib(directories: &[Vec<u8>], class: Class) -> Vec<u8> {
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(bytes, needle)
 }
 
 /// What a loader must find in an object to map it beside the program.
