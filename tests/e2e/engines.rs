@@ -1,0 +1,182 @@
+//! Images -> running programs: Docker, Podman, and the runtimes below them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::daemons::{Daemon, Witness};
+use crate::outcome::Outcome;
+use crate::requirement::{CRUN, Component, DOCKER, PODMAN, ROOT, UMOCI, find, present};
+use crate::sandbox::sandbox;
+
+/// A client of a dockerd that all tests of this run share.
+pub(crate) struct Docker {
+    client: PathBuf,
+    socket: PathBuf,
+    _witness: Witness,
+}
+
+impl Docker {
+    /// Returns a client; skips if there is no dockerd on this machine.
+    pub(crate) fn client() -> Option<Self> {
+        static DAEMON: OnceLock<(Daemon, PathBuf)> = OnceLock::new();
+        if !present(&[ROOT, DOCKER]) {
+            return None;
+        }
+        let (daemon, socket) = DAEMON.get_or_init(Self::start);
+        // Of several clients, the one that is packaged with the daemon speaks its version of the API for sure.
+        let packaged = Some(PathBuf::from("/usr/bin/docker")).filter(|path| path.exists());
+        let client = packaged.or_else(|| find("docker")).unwrap();
+        Some(Self { client, socket: socket.clone(), _witness: daemon.witness() })
+    }
+
+    /// Starts dockerd; without overlay file systems (inside of a container, say) with plain copies.
+    fn start() -> (Daemon, PathBuf) {
+        Self::start_with("overlay2")
+            .or_else(|overlay| Self::start_with("vfs").map_err(|copies| format!("{overlay}\n{copies}")))
+            .unwrap_or_else(|log| panic!("{log}"))
+    }
+
+    fn start_with(driver: &str) -> Result<(Daemon, PathBuf), String> {
+        let directory = sandbox().subdirectory(format!("docker-{driver}"));
+        let (settings, socket) = (directory.join("daemon.json"), directory.join("docker.sock"));
+        fs::write(&settings, "{}").unwrap();
+        let mut command = sandbox().command("dockerd");
+        command
+            .args(["--config-file", settings.to_str().unwrap()])
+            .args(["--host", &format!("unix://{}", socket.display())])
+            .args(["--storage-driver", driver])
+            .arg("--data-root")
+            .arg(directory.join("data"))
+            .arg("--exec-root")
+            .arg(directory.join("exec"))
+            .arg("--pidfile")
+            .arg(directory.join("pid"))
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .args(["--cgroup-parent", &sandbox().cgroup()])
+            // No bridge, no filters, no forwarding: the network of this machine stays as it is.
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
+        let ready = |line: &str| line.contains("API listen on").then_some(());
+        Daemon::start("dockerd", &mut command, ready).map(|(daemon, ())| (daemon, socket))
+    }
+
+    /// Runs the client.
+    pub(crate) fn run(&self, words: &[&str]) -> Outcome {
+        Outcome::of(
+            Command::new(&self.client)
+                .env_clear()
+                .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
+                .env("DOCKER_CONFIG", sandbox().subdirectory("docker-client"))
+                .args(words),
+        )
+    }
+
+    /// Loads an archive; returns the names or the image id that Docker reports for it.
+    pub(crate) fn load(&self, archive: &Path) -> Vec<String> {
+        loaded(&self.run(&["load", "--input", archive.to_str().unwrap()]).success())
+    }
+}
+
+/// Podman with a storage of its own.
+pub(crate) struct Podman {
+    storage: PathBuf,
+}
+
+impl Podman {
+    /// Returns a Podman whose storage is called `name`; skips if there is none on this machine.
+    pub(crate) fn with_storage(name: &str) -> Option<Self> {
+        if !present(&[ROOT, PODMAN]) {
+            return None;
+        }
+        let configuration = sandbox().subdirectory("home/.config/containers");
+        fs::write(configuration.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)
+            .unwrap();
+        Some(Self { storage: sandbox().subdirectory(format!("podman-{name}")) })
+    }
+
+    /// Runs it.
+    pub(crate) fn run(&self, words: &[&str]) -> Outcome {
+        let directory = |name: &str| self.storage.join(name);
+        let mut command = sandbox().command("podman");
+        command
+            .arg("--root")
+            .arg(directory("root"))
+            .arg("--runroot")
+            .arg(directory("run"))
+            .arg("--tmpdir")
+            .arg(directory("tmp"))
+            // Plain copies work on every file system, and these images are small.
+            .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"])
+            .args(words);
+        Outcome::of(&mut command)
+    }
+
+    /// Runs a container of `image` to its end.
+    pub(crate) fn run_image(&self, image: &str) -> Outcome {
+        self.run(&["run", "--rm", "--network", "none", "--cgroups", "disabled", image])
+    }
+
+    /// Loads an archive; returns the names or the image id that Podman reports for it.
+    pub(crate) fn load(&self, archive: &Path) -> Vec<String> {
+        loaded(&self.run(&["load", "--input", archive.to_str().unwrap()]).success())
+    }
+}
+
+/// Reads `Loaded image: NAME`, `Loaded image ID: ID` and `Loaded image(s): NAME,NAME`.
+fn loaded(outcome: &Outcome) -> Vec<String> {
+    let names = outcome.stdout.lines().filter_map(|line| line.strip_prefix("Loaded image"));
+    let names = names.filter_map(|line| line.split_once(": "));
+    names.flat_map(|(_, names)| names.split(',')).map(str::to_owned).collect()
+}
+
+/// An unpacked image with the description of how to run it, as umoci made them.
+pub(crate) struct Bundle {
+    directory: PathBuf,
+}
+
+impl Bundle {
+    /// Unpacks `tag` of an OCI layout directory; skips if umoci is not on this machine.
+    pub(crate) fn unpack(layout: &Path, tag: &str) -> Option<Self> {
+        if !present(&[ROOT, UMOCI]) {
+            return None;
+        }
+        let directory = layout.with_extension(format!("{tag}.bundle"));
+        let image = format!("{}:{tag}", layout.display());
+        sandbox().run("umoci", ["unpack", "--image", &image, directory.to_str().unwrap()]);
+        Some(Self { directory })
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.directory.join("rootfs")
+    }
+
+    /// Runs the program of the image with `runtime`; skips if that is not on this machine.
+    pub(crate) fn run(&self, runtime: Component) -> Option<Outcome> {
+        if !present(&[ROOT, runtime]) {
+            return None;
+        }
+        let path = self.directory.join("config.json");
+        let mut description: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        // umoci describes a container at a terminal; tests have none.
+        description["process"]["terminal"] = json!(false);
+        let name = format!("{}-{:x}", runtime.name, unique());
+        description["linux"]["cgroupsPath"] = json!(format!("{}/{name}", sandbox().cgroup()));
+        fs::write(&path, description.to_string()).unwrap();
+
+        let state = sandbox().subdirectory(format!("{}-state", runtime.name));
+        let mut command = sandbox().command(runtime.name);
+        if runtime == CRUN {
+            command.arg("--cgroup-manager=disabled");
+        }
+        command.arg("--root").arg(state).args(["run", "--bundle"]).arg(&self.directory).arg(name);
+        Some(Outcome::of(&mut command))
+    }
+}
+
+fn unique() -> usize {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}

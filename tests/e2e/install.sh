@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs what `.ci/run` and `cargo e2e` need beside a Rust toolchain: Debian packages, and cargo-deny.
+# Made for Debian 12, run as root. Does nothing, quickly, where all is there. Starts no service.
+set -euo pipefail
+
+packages=(
+    # compilers: for what Rust links and builds, and for test programs of both C libraries and word sizes
+    gcc libc6-dev musl-tools
+    # engines, runtimes, image tools, a registry
+    containerd crun docker-registry docker.io podman runc skopeo umoci
+    # the programs that end up in images
+    bash curl sqlite3 tcpdump
+    # what a minimal Debian lacks
+    ca-certificates git tar util-linux
+)
+if [ "$(dpkg --print-architecture)" = amd64 ]; then
+    packages+=(gcc-multilib libc6-i386)
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    status=$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null || :)
+    [ "$status" = installed ] || missing+=("$package")
+done
+
+# Debian's packages ask this file before they start a service; 101 means no. What was there comes back.
+policy=/usr/sbin/policy-rc.d
+forbid_services() {
+    if [ -e "$policy" ]; then mv "$policy" "$policy.minimage"; fi
+    trap allow_services EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 0755 "$policy"
+}
+allow_services() {
+    rm -f "$policy"
+    if [ -e "$policy.minimage" ]; then mv "$policy.minimage" "$policy"; fi
+}
+
+if [ "${#missing[@]}" -gt 0 ]; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "not installed: ${missing[*]}; run this as root" >&2
+        exit 1
+    fi
+    echo "installing: ${missing[*]}"
+    forbid_services
+    export DEBIAN_FRONTEND=noninteractive
+    # Another installation may be under way: wait for it.
+    apt_get=(apt-get --quiet --option DPkg::Lock::Timeout=600)
+    "${apt_get[@]}" update
+    "${apt_get[@]}" install --yes --no-install-recommends "${missing[@]}"
+fi
+
+command -v cargo-deny >/dev/null || cargo install cargo-deny --locked

@@ -1,0 +1,19 @@
+//! minimage against the real thing: a registry, engines, runtimes and other image tools. `cargo e2e` runs it.
+//!
+//! Everything with a life or a mount of its own runs inside a [`sandbox`], so nothing stays behind and nothing
+//! of the user's is touched. What is missing on this machine is skipped with a reason ([`requirement`]).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at its first surprise")]
+
+mod outcome;
+mod requirement;
+mod sandbox;
+mod daemons;
+mod registry;
+mod engines;
+mod layout;
+mod minimage;
+
+mod errors;
+mod images;
+mod push;
+mod repeat;

@@ -1,0 +1,198 @@
+//! A real registry on a loopback port, what it stores as a client sees it, and a line to it that can be cut.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::daemons::{Daemon, Witness};
+use crate::requirement::{REGISTRY, ROOT, present};
+use crate::sandbox::sandbox;
+
+/// `docker-registry`: anonymous, plain HTTP, files in a directory of its own.
+pub(crate) struct Registry {
+    daemon: Daemon,
+    address: SocketAddr,
+    storage: PathBuf,
+    _witness: Witness,
+}
+
+impl Registry {
+    /// Starts a registry whose storage is called `name`; skips if there is none on this machine.
+    ///
+    /// Two of the same name see the same images, one after the other.
+    pub(crate) fn start(name: &str) -> Option<Self> {
+        if !present(&[ROOT, REGISTRY]) {
+            return None;
+        }
+        let storage = sandbox().subdirectory(format!("registry-{name}"));
+        let settings = storage.join("config.yml");
+        let text = json!({ // which is YAML, too
+            "version": 0.1,
+            "storage": { "filesystem": { "rootdirectory": storage } },
+            "http": { "addr": "127.0.0.1:0" },
+        });
+        fs::write(&settings, text.to_string()).unwrap();
+        let mut command = sandbox().command("docker-registry");
+        command.arg("serve").arg(settings);
+        let listening = |line: &str| {
+            let (_, rest) = line.split_once("listening on ")?;
+            rest.split(['"', ' ', ',']).next()?.parse().ok()
+        };
+        let (daemon, address) =
+            Daemon::start("docker-registry", &mut command, listening).unwrap_or_else(|log| panic!("{log}"));
+        let witness = daemon.witness();
+        Some(Self { daemon, address, storage, _witness: witness })
+    }
+
+    /// Returns the reference that `rest` has here.
+    pub(crate) fn reference(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn storage(&self) -> &Path {
+        &self.storage
+    }
+
+    /// Returns the manifest that `tag` of `repository` names, or `None` if nothing is visible under that name.
+    pub(crate) fn manifest(&self, repository: &str, tag: &str) -> Option<Stored> {
+        let response = self.request(&format!("/v2/{repository}/manifests/{tag}"));
+        match response.status {
+            200 => Some(Stored { digest: response.header("docker-content-digest"), bytes: response.body }),
+            404 => None,
+            status => panic!("{status}: {}", String::from_utf8_lossy(&response.body)),
+        }
+    }
+
+    /// Returns the tags of `repository`; none if it is unknown.
+    pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
+        let response = self.request(&format!("/v2/{repository}/tags/list"));
+        let list: Value = serde_json::from_slice(&response.body).unwrap();
+        let tags = list["tags"].as_array().into_iter().flatten();
+        tags.map(|tag| tag.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Returns a blob's bytes.
+    pub(crate) fn blob(&self, repository: &str, digest: &str) -> Vec<u8> {
+        let response = self.request(&format!("/v2/{repository}/blobs/{digest}"));
+        assert_eq!(response.status, 200, "{}", String::from_utf8_lossy(&response.body));
+        response.body
+    }
+
+    fn request(&self, path: &str) -> Response {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        // 1.0: no chunks to put together, and the body ends with the connection.
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", self.address).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        Response::parse(&bytes).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        self.daemon.kill();
+    }
+}
+
+/// A manifest as the registry gives it out.
+pub(crate) struct Stored {
+    /// What the registry calls it.
+    pub(crate) digest: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        Some(Self { status, headers, body: bytes[end + 4..].to_vec() })
+    }
+
+    fn header(&self, wanted: &str) -> String {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == wanted).unwrap();
+        value.clone()
+    }
+}
+
+/// A line to a server that carries so many bytes to it, and then is dead: open connections end, and new ones
+/// are refused.
+pub(crate) struct Line {
+    pub(crate) address: SocketAddr,
+    cut: mpsc::Receiver<()>,
+}
+
+impl Line {
+    /// Opens a line to `server` that lasts for `budget` bytes.
+    pub(crate) fn to(server: SocketAddr, budget: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, cut) = mpsc::channel();
+        let left = Arc::new(AtomicUsize::new(budget));
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                if left.load(Ordering::SeqCst) == 0 {
+                    return; // with the listener: from here on, nobody answers
+                }
+                let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+                let (left, sender) = (Arc::clone(&left), sender.clone());
+                let (back_from, back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                thread::spawn(move || carry_back(back_from, back_to));
+                thread::spawn(move || {
+                    if carry(client, server, &left).is_err() || left.load(Ordering::SeqCst) == 0 {
+                        let _ = sender.send(()); // the test may have ended
+                        let _ = TcpStream::connect(address); // wakes the listener, so that it ends too
+                    }
+                });
+            }
+        });
+        Self { address, cut }
+    }
+
+    /// Waits until the line is dead.
+    pub(crate) fn wait_for_cut(&self) {
+        self.cut.recv().unwrap();
+    }
+}
+
+fn carry_back(mut from: TcpStream, mut to: TcpStream) {
+    let _ = io::copy(&mut from, &mut to); // an end of either side is an end
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize) -> io::Result<()> {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            return to.shutdown(Shutdown::Write);
+        }
+        let spend = |left: usize| Some(left.saturating_sub(count));
+        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend).unwrap() <= count {
+            to.shutdown(Shutdown::Both)?;
+            return from.shutdown(Shutdown::Both);
+        }
+        to.write_all(&buffer[..count])?;
+    }
+}

@@ -1,0 +1,90 @@
+//! Names of components -> are they here? If not, the test skips; `MINIMAGE_REQUIRE` turns the skip into a
+//! failure.
+
+use std::env;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+
+/// Something outside of this package that a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Component {
+    /// What `MINIMAGE_REQUIRE` calls it.
+    pub(crate) name: &'static str,
+    programs: &'static [&'static str],
+}
+
+pub(crate) const REGISTRY: Component = Component { name: "registry", programs: &["docker-registry"] };
+pub(crate) const DOCKER: Component =
+    Component { name: "docker", programs: &["dockerd", "docker", "containerd", "runc"] };
+pub(crate) const PODMAN: Component = Component { name: "podman", programs: &["podman"] };
+pub(crate) const SKOPEO: Component = Component { name: "skopeo", programs: &["skopeo"] };
+pub(crate) const UMOCI: Component = Component { name: "umoci", programs: &["umoci"] };
+pub(crate) const RUNC: Component = Component { name: "runc", programs: &["runc"] };
+pub(crate) const CRUN: Component = Component { name: "crun", programs: &["crun"] };
+pub(crate) const CC: Component = Component { name: "cc", programs: &["cc"] };
+pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
+pub(crate) const SQLITE3: Component = Component { name: "sqlite3", programs: &["sqlite3"] };
+pub(crate) const TCPDUMP: Component = Component { name: "tcpdump", programs: &["tcpdump"] };
+/// The right to make namespaces and mounts, and to become another user.
+pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
+
+const ALL: [Component; 12] =
+    [REGISTRY, DOCKER, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CC, CURL, SQLITE3, TCPDUMP, ROOT];
+
+/// Returns whether all of `needed` are here. If not, says what is missing, and the caller ends its test.
+///
+/// Fails the test instead if `MINIMAGE_REQUIRE` names one of `needed`, or is `all`.
+pub(crate) fn present(needed: &[Component]) -> bool {
+    let required = required();
+    let reasons: Vec<String> = needed.iter().filter_map(|component| component.missing()).collect();
+    if reasons.is_empty() {
+        return true;
+    }
+    let reasons = reasons.join(", ");
+    assert!(!needed.iter().any(|component| required.contains(component)), "required: {reasons}");
+    // Not `eprintln!`: libtest would swallow it, and a skip nobody sees looks like a pass.
+    let test = std::thread::current().name().unwrap_or("e2e").to_owned();
+    io::stderr().write_all(format!("{test}: skipped: {reasons}\n").as_bytes()).expect("stderr is open");
+    false
+}
+
+impl Component {
+    /// Returns whether it is on this machine.
+    pub(crate) fn is_here(self) -> bool {
+        self.missing().is_none()
+    }
+
+    fn missing(self) -> Option<String> {
+        if self == ROOT {
+            let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+            return (!root).then(|| "no root rights".to_owned());
+        }
+        self.programs
+            .iter()
+            .find(|program| find(program).is_none())
+            .map(|program| format!("no {program} in PATH"))
+    }
+}
+
+/// Returns what `MINIMAGE_REQUIRE` lists; an unknown name fails, as it would guard nothing.
+fn required() -> Vec<Component> {
+    let list = env::var("MINIMAGE_REQUIRE").unwrap_or_default();
+    if list == "all" {
+        return ALL.to_vec();
+    }
+    let known = |name: &str| {
+        ALL.into_iter()
+            .find(|component| component.name == name)
+            .unwrap_or_else(|| panic!("MINIMAGE_REQUIRE: no component is called `{name}`"))
+    };
+    list.split(',').filter(|name| !name.is_empty()).map(known).collect()
+}
+
+/// Returns where `program` is in `PATH`.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let runnable = |path: &PathBuf| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(program)).find(runnable)
+}
