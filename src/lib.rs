@@ -6,6 +6,7 @@
 pub mod explain;
 pub mod path;
 pub mod oci;
+pub mod observer;
 pub mod formats;
 pub mod roots;
 pub mod spec;
@@ -15,6 +16,8 @@ pub mod resolve;
 pub mod layer;
 pub mod report;
 pub mod image;
+#[cfg(feature = "registry")]
+pub mod registry;
 pub mod destination;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -1,1 +1,4 @@
+//! Integration tests, in one binary.
 
+#[cfg(feature = "registry")]
+mod registry;

@@ -1,0 +1,423 @@
+//! The files that `docker login` and `podman login` write, and their helpers -> the credential for one repository.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// The largest credential file or helper answer that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+const HELPER_LIMIT: Duration = Duration::from_secs(30);
+/// What all helpers say if they do not know a registry (docker-credential-helpers, credentials/error.go).
+const NOT_FOUND: &str = "credentials not found in native keychain";
+/// The user name with which a helper says that the secret is an identity token.
+const TOKEN_USER: &str = "<token>";
+/// Docker Hub's key in Docker's file, older than the registry API.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// What proves who we are. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user name and password.
+    Password {
+        /// The user name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A refresh token (OAuth 2), to be exchanged for access tokens.
+    Identity {
+        /// The token.
+        token: String,
+    },
+    /// An access token that is sent as it is.
+    Bearer {
+        /// The token.
+        token: String,
+    },
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(..)")
+    }
+}
+
+impl Credential {
+    /// Returns every text that must not be shown.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        match self {
+            Self::Password { user, password } => {
+                vec![password.clone(), STANDARD.encode(format!("{user}:{password}"))]
+            }
+            Self::Identity { token } | Self::Bearer { token } => vec![token.clone()],
+        }
+    }
+
+    /// Returns the value of a basic `Authorization` header, if this can be one.
+    pub(super) fn basic(&self) -> Option<String> {
+        match self {
+            Self::Password { user, password } => {
+                Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why the credentials cannot be found out.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// A file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is no JSON of the known form. What is wrong is told by place only: the text is secret.
+    #[error("`{}` is no credential file: line {line}, column {column}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        line: usize,
+        /// Where it goes wrong.
+        column: usize,
+    },
+    /// An entry is not base64 of `user:password`.
+    #[error("the entry `{key}` in `{}` is not base64 of `user:password`", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        key: String,
+    },
+    /// A helper has a name that is no name of a program.
+    #[error("`{}` names a credential helper that is no program name", path.display())]
+    HelperName {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A helper cannot be run.
+    #[error("cannot run `{program}`")]
+    HelperRun {
+        /// The program.
+        program: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A helper failed. What it printed is not shown: it may be a secret.
+    #[error("`{program} get` ended with {status}")]
+    HelperFailed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A helper takes too long.
+    #[error("`{program} get` gave no answer in {} s", HELPER_LIMIT.as_secs())]
+    HelperSlow {
+        /// The program.
+        program: String,
+    },
+    /// A helper printed something else than it should.
+    #[error("`{program} get` printed no credential")]
+    HelperAnswer {
+        /// The program.
+        program: String,
+    },
+}
+
+/// The form of a credential file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// containers-auth.json(5): keys may have a path.
+    Containers,
+    /// Docker's `config.json`: it has `credsStore`, which goes before the entries.
+    Docker,
+    /// Docker's `.dockercfg`: the entries alone.
+    Dockercfg,
+}
+
+/// Where credentials are looked for, in order.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    files: Vec<(PathBuf, Form)>,
+    /// Whether the first file was named by the user, and must be there.
+    named: bool,
+}
+
+impl Files {
+    /// Returns the one file that the user named.
+    pub(super) fn named(path: &Path) -> Self {
+        let form =
+            if path.file_name() == Some(OsStr::new("config.json")) { Form::Docker } else { Form::Containers };
+        Self { files: vec![(path.to_owned(), form)], named: true }
+    }
+
+    /// Returns the usual files, as the environment places them.
+    pub(super) fn usual(variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let directory = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = directory("HOME");
+        let in_home = |name: &str| home.as_ref().map(|home| home.join(name));
+        let runtime = directory("XDG_RUNTIME_DIR").or_else(|| {
+            Some(PathBuf::from(format!("/run/containers/{}", rustix::process::getuid().as_raw())))
+        });
+        let containers = |directory: Option<PathBuf>| directory.map(|path| path.join("containers/auth.json"));
+        let files = [
+            (directory("REGISTRY_AUTH_FILE"), Form::Containers),
+            (
+                match directory("XDG_RUNTIME_DIR") {
+                    Some(_) => containers(runtime),
+                    None => runtime.map(|path| path.join("auth.json")),
+                },
+                Form::Containers,
+            ),
+            (containers(directory("XDG_CONFIG_HOME").or_else(|| in_home(".config"))), Form::Containers),
+            (
+                directory("DOCKER_CONFIG")
+                    .or_else(|| in_home(".docker"))
+                    .map(|path| path.join("config.json")),
+                Form::Docker,
+            ),
+            (in_home(".dockercfg"), Form::Dockercfg),
+        ];
+        let present = files.into_iter().filter_map(|(path, form)| Some((path?, form)));
+        Self { files: present.collect(), named: false }
+    }
+
+    /// Returns the credential for a repository, or `None` if it is to be used without one.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if a file or helper that should know is broken.
+    pub(super) async fn credential(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialError> {
+        for (path, form) in &self.files {
+            let Some(bytes) = self.read(path)? else { continue };
+            let file = CredentialFile::parse(path, &bytes, *form)?;
+            if let Some(credential) = file.credential(registry, repository).await? {
+                return Ok(Some(credential));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, CredentialError> {
+        let io = |source| CredentialError::File { path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if !self.named && is_absent(&error) => return Ok(None),
+            Err(error) => return Err(io(error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(FILE_MAX).read_to_end(&mut bytes).map_err(io)?;
+        Ok(Some(bytes))
+    }
+}
+
+/// A directory of another user (`sudo` keeps some variables) is as good as none.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+    )
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    auths: BTreeMap<String, Entry>,
+    #[serde(rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+    #[serde(rename = "credsStore")]
+    store: Option<String>,
+}
+
+struct CredentialFile<'a> {
+    path: &'a Path,
+    form: Form,
+    document: Document,
+}
+
+impl<'a> CredentialFile<'a> {
+    fn parse(path: &'a Path, bytes: &[u8], form: Form) -> Result<Self, CredentialError> {
+        let document = match form {
+            _ if bytes.trim_ascii().is_empty() => Ok(Document::default()),
+            Form::Dockercfg => {
+                serde_json::from_slice(bytes).map(|auths| Document { auths, ..Document::default() })
+            }
+            Form::Containers | Form::Docker => serde_json::from_slice(bytes),
+        };
+        let document = document.map_err(|error: serde_json::Error| CredentialError::Format {
+            path: path.to_owned(),
+            line: error.line(),
+            column: error.column(),
+        })?;
+        Ok(Self { path, form, document })
+    }
+
+    async fn credential(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialError> {
+        let keys = self.keys(registry, repository);
+        let server = if registry == "docker.io" { HUB_KEY } else { registry };
+        let find_helper = |key| find(&self.document.helpers, key, self.form);
+        if let Some((key, helper)) = keys.iter().find_map(|key| Some((key, find_helper(key)?))) {
+            let server = if self.form == Form::Docker { server } else { key };
+            if let Some(credential) = self.ask(helper.1, server).await? {
+                return Ok(Some(credential));
+            }
+        }
+        if let (Form::Docker, Some(store)) = (self.form, &self.document.store)
+            && !store.is_empty()
+            && let Some(credential) = self.ask(store, server).await?
+        {
+            return Ok(Some(credential));
+        }
+        for (key, entry) in keys.iter().filter_map(|key| find(&self.document.auths, key, self.form)) {
+            if let Some(credential) = self.entry(key, entry)? {
+                return Ok(Some(credential));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what entries may be called, the most special first.
+    fn keys(&self, registry: &str, repository: &str) -> Vec<String> {
+        let mut keys = Vec::new();
+        if self.form == Form::Containers {
+            let mut path = format!("{registry}/{repository}");
+            while path.len() > registry.len() {
+                keys.push(path.clone());
+                path.truncate(path.rfind('/').unwrap_or(0));
+            }
+        }
+        keys.push(registry.to_owned());
+        keys
+    }
+
+    fn entry(&self, key: &str, entry: &Entry) -> Result<Option<Credential>, CredentialError> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        if let Some(token) = given(&entry.registrytoken) {
+            return Ok(Some(Credential::Bearer { token }));
+        }
+        if let Some(token) = given(&entry.identitytoken) {
+            return Ok(Some(Credential::Identity { token }));
+        }
+        if let Some(auth) = given(&entry.auth) {
+            let error = || CredentialError::Entry { path: self.path.to_owned(), key: key.to_owned() };
+            let bytes = STANDARD.decode(auth.trim()).map_err(|_| error())?;
+            let text = String::from_utf8(bytes).map_err(|_| error())?;
+            let (user, password) = text.split_once(':').ok_or_else(error)?;
+            // Docker pads some passwords with zeros (cli/config/configfile, decodeAuth).
+            let password = password.trim_end_matches('\0').to_owned();
+            return Ok(Some(Credential::Password { user: user.to_owned(), password }));
+        }
+        match (given(&entry.username), given(&entry.password)) {
+            (Some(user), Some(password)) => Ok(Some(Credential::Password { user, password })),
+            _ => Ok(None),
+        }
+    }
+
+    async fn ask(&self, helper: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if helper.is_empty() || !helper.bytes().all(is_name) {
+            return Err(CredentialError::HelperName { path: self.path.to_owned() });
+        }
+        let program = format!("docker-credential-{helper}");
+        match tokio::time::timeout(HELPER_LIMIT, answer(&program, server)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CredentialError::HelperSlow { program }),
+        }
+    }
+}
+
+/// Returns the entry for `key`: of the same text, or of a URL form that means the same registry.
+fn find<'a, T>(entries: &'a BTreeMap<String, T>, key: &str, form: Form) -> Option<(&'a str, &'a T)> {
+    let exact = entries.get_key_value(key);
+    let same = || entries.iter().find(|(entry, _)| bare(entry, form) == key);
+    exact.or_else(same).map(|(key, entry)| (key.as_str(), entry))
+}
+
+/// Returns an entry's key without scheme and, unless the file's keys may have one, without path.
+fn bare(key: &str, form: Form) -> String {
+    let stripped = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let key = match (form, stripped) {
+        (Form::Containers, None) => key.trim_end_matches('/'),
+        (_, stripped) => stripped.unwrap_or(key).split('/').next().unwrap_or_default(),
+    };
+    let (host, path) = key.split_once('/').map_or((key, None), |(host, path)| (host, Some(path)));
+    let host = match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    };
+    path.map_or_else(|| host.to_owned(), |path| format!("{host}/{path}"))
+}
+
+/// Asks a credential helper (docker-credential-helpers, the protocol `get`).
+async fn answer(program: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        username: String,
+        secret: String,
+    }
+    let io = |source| CredentialError::HelperRun { program: program.to_owned(), source };
+    let mut child = tokio::process::Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(io)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A helper may answer without reading; what counts is its answer.
+        let _ = stdin.write_all(server.as_bytes()).await;
+    }
+    let mut bytes = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(FILE_MAX).read_to_end(&mut bytes).await.map_err(io)?;
+    }
+    let status = child.wait().await.map_err(io)?;
+    if !status.success() {
+        let known = String::from_utf8_lossy(&bytes).trim() == NOT_FOUND;
+        let failed = || CredentialError::HelperFailed { program: program.to_owned(), status };
+        return if known { Ok(None) } else { Err(failed()) };
+    }
+    let answer: Answer = serde_json::from_slice(&bytes)
+        .map_err(|_| CredentialError::HelperAnswer { program: program.to_owned() })?;
+    Ok(match answer {
+        Answer { secret, .. } if secret.is_empty() => None,
+        Answer { username, secret } if username == TOKEN_USER => Some(Credential::Identity { token: secret }),
+        Answer { username, secret } => Some(Credential::Password { user: username, password: secret }),
+    })
+}

@@ -1,0 +1,326 @@
+//! What went wrong with a registry -> what a person reads. Nothing here holds a credential, a token or a query string:
+//! they are removed before a value is made.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::credentials::CredentialError;
+use super::document::DocumentError;
+use crate::explain::{Explain, Explanation, Failure};
+use crate::oci::{Digest, DigestError, LayoutError};
+
+/// Why a push or pull did not happen. `request` is a method and a URL without its query.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No answer came, not even after several tries.
+    #[error("no answer to `{request}`")]
+    Unreachable {
+        /// What was asked.
+        request: String,
+        /// What the connection says.
+        source: reqwest::Error,
+    },
+    /// The other side was too slow, or went silent.
+    #[error("`{request}` was not done in {}", seconds(*limit))]
+    TimedOut {
+        /// What was asked.
+        request: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The registry does not allow it.
+    #[error("the registry denies `{request}` ({status})")]
+    Denied {
+        /// What was asked.
+        request: String,
+        /// The HTTP status: 401 or 403.
+        status: u16,
+        /// What the registry says about it.
+        messages: Vec<String>,
+        /// Whether a credential was known for the registry.
+        credential: CredentialUse,
+    },
+    /// There is no such image.
+    #[error("the registry has no `{what}`")]
+    NotFound {
+        /// The reference, or the blob.
+        what: String,
+    },
+    /// The registry answered with a status that was not hoped for.
+    #[error("the registry answers {status} to `{request}`")]
+    Status {
+        /// What was asked.
+        request: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the registry says about it.
+        messages: Vec<String>,
+    },
+    /// The answer lacks something, or has something that makes no sense.
+    #[error("the answer to `{request}` has no usable {what}")]
+    BadAnswer {
+        /// What was asked.
+        request: String,
+        /// What is missing or wrong.
+        what: &'static str,
+    },
+    /// The registry sent us from one address to the next, without end.
+    #[error("`{request}` is redirected more than {limit} times")]
+    RedirectLoop {
+        /// What was asked.
+        request: String,
+        /// How many redirects are followed.
+        limit: usize,
+    },
+    /// The registry sent us where we do not go.
+    #[error("`{request}` leads to `{target}`, which is refused")]
+    Refused {
+        /// What was asked.
+        request: String,
+        /// Where the registry sent us, without path and query.
+        target: String,
+        /// Why we do not go there.
+        reason: Refusal,
+    },
+    /// The bytes are not those that were asked for, or the registry holds others than it was sent.
+    #[error("`{what}` is {found}, not {expected}")]
+    DigestMismatch {
+        /// What was fetched or stored.
+        what: String,
+        /// Its right digest.
+        expected: Digest,
+        /// What it has instead; a text, as a registry can claim anything.
+        found: String,
+    },
+    /// More or fewer bytes came than the descriptor says.
+    #[error("`{what}` has {} {expected} bytes", if *.more { "more than its" } else { "fewer than its" })]
+    SizeMismatch {
+        /// What was fetched.
+        what: String,
+        /// How many bytes it should have.
+        expected: u64,
+        /// Whether too many came; otherwise too few.
+        more: bool,
+    },
+    /// A document is larger than any real one.
+    #[error("the answer to `{request}` is larger than {limit} bytes")]
+    TooLarge {
+        /// What was asked.
+        request: String,
+        /// How much is read.
+        limit: u64,
+    },
+    /// A manifest or index is not what it should be.
+    #[error("`{what}` is no usable manifest")]
+    Document {
+        /// Where it comes from.
+        what: String,
+        /// What is wrong.
+        source: DocumentError,
+    },
+    /// A descriptor has a digest that is not one of ours.
+    #[error("a descriptor in `{what}` has an unusable digest")]
+    Digest {
+        /// The document.
+        what: String,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// The image is not made for the platform.
+    #[error("`{reference}` is not there for {wanted}")]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// A name to push to has a digest in it, and it is another image's.
+    #[error("`{reference}` names another image than {digest}")]
+    OtherImage {
+        /// The name.
+        reference: String,
+        /// The image.
+        digest: Digest,
+    },
+    /// The credentials cannot be found out.
+    #[error("cannot find out the credentials for `{registry}`")]
+    Credentials {
+        /// The registry.
+        registry: String,
+        /// What is in the way.
+        source: CredentialError,
+    },
+    /// A file with certificates cannot be used.
+    #[error("cannot read the certificates in `{}`", path.display())]
+    CertificateFile {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The certificates in a file, or those of this system, cannot be used.
+    #[error("cannot set up TLS for `{host}`")]
+    Tls {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        source: reqwest::Error,
+    },
+    /// A blob of the layout changed after it was written.
+    #[error("the blob `{}` does not have the bytes that its name promises", path.display())]
+    Corrupt {
+        /// The blob.
+        path: PathBuf,
+    },
+    /// A blob of the layout cannot be read to its end.
+    #[error("cannot read the blob `{}`", path.display())]
+    Read {
+        /// The blob.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The layout cannot be read or written.
+    #[error("cannot use the layout")]
+    Layout {
+        /// Why.
+        source: LayoutError,
+    },
+    /// An index cannot be expressed as JSON.
+    #[error("cannot write the index of referrers")]
+    Json {
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The runtime is shutting down.
+    #[error("the transfer was interrupted")]
+    Interrupted,
+}
+
+/// Whether a registry that says no was shown a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialUse {
+    /// None is known.
+    Anonymous,
+    /// One was known and tried.
+    Tried,
+}
+
+/// Why an address is not visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It would carry secrets in clear text.
+    PlainHttp,
+    /// It is on this machine or in a private network, and the registry that named it is not.
+    PrivateAddress,
+    /// It is no URL that a registry has a use for.
+    NotHttp,
+    /// What is to be uploaded would go to another host.
+    OtherHost,
+}
+
+impl Refusal {
+    fn text(self) -> &'static str {
+        match self {
+            Self::PlainHttp => "it is plain http, and secrets would be readable on the way",
+            Self::PrivateAddress => {
+                "it is an address of this machine or a private network, and the registry is not"
+            }
+            Self::NotHttp => "it is not an http or https URL without user and password",
+            Self::OtherHost => "it is another host than the registry, and uploads are not redirected there",
+        }
+    }
+}
+
+fn seconds(limit: Duration) -> String {
+    if limit.as_secs() == 0 { format!("{} ms", limit.as_millis()) } else { format!("{} s", limit.as_secs()) }
+}
+
+impl RegistryError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "registry-unreachable",
+            Self::TimedOut { .. } => "registry-timeout",
+            Self::Denied { .. } => "registry-denied",
+            Self::NotFound { .. } => "image-not-found",
+            Self::Status { .. } | Self::BadAnswer { .. } | Self::RedirectLoop { .. } => "registry-error",
+            Self::Refused { .. } => "registry-refused",
+            Self::DigestMismatch { .. } => "digest-mismatch",
+            Self::SizeMismatch { .. } => "size-mismatch",
+            Self::TooLarge { .. } | Self::Document { .. } | Self::Digest { .. } => "bad-manifest",
+            Self::NoPlatform { .. } => "no-platform",
+            Self::OtherImage { .. } => "bad-reference",
+            Self::Credentials { .. } => "bad-credentials",
+            Self::CertificateFile { .. } | Self::Tls { .. } => "bad-certificates",
+            Self::Corrupt { .. } | Self::Read { .. } | Self::Layout { .. } | Self::Json { .. } => {
+                "bad-layout"
+            }
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    fn fix(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => {
+                "check the registry's name, its port and the network; for plain http use `--insecure-registry HOST`"
+            }
+            Self::TimedOut { .. } => "try again, or check the network on the way to the registry",
+            Self::Denied { credential: CredentialUse::Anonymous, .. } => {
+                "log in with `docker login REGISTRY` or `podman login REGISTRY`; no credentials were found"
+            }
+            Self::Denied { .. } => "check that this account may do that, or log in again",
+            Self::NotFound { .. } => "check the name and the tag",
+            Self::NoPlatform { .. } => "choose one of the platforms it has with `--platform`",
+            Self::OtherImage { .. } => "leave the digest out of the name",
+            Self::Credentials { .. } => "log in again, or mend the file",
+            Self::CertificateFile { .. } => "mend or remove the file",
+            Self::Tls { .. } => {
+                "install the CA certificates of the system (`ca-certificates`), or set `SSL_CERT_FILE`"
+            }
+            Self::Refused { .. } => {
+                "if you trust the registry, ask its operator to mend the address it gives out"
+            }
+            Self::Corrupt { .. } | Self::Read { .. } => "make the layout again",
+            Self::Layout { .. } | Self::Json { .. } => {
+                "check the path, its permissions and the space left there"
+            }
+            _ => "ask the registry's operator; `RUST_LOG=minimage=debug` shows each request",
+        }
+    }
+}
+
+impl Explain for RegistryError {
+    fn explain(&self) -> Vec<Explanation> {
+        if let Self::Layout { source } = self {
+            return source.explain();
+        }
+        let mut explanation = Explanation::new(self.code(), self.to_string());
+        match self {
+            Self::Denied { messages, .. } | Self::Status { messages, .. } => {
+                explanation
+                    .reasons
+                    .extend(messages.iter().map(|message| format!("the registry says: {message}")));
+            }
+            Self::Refused { reason, .. } => explanation.reasons.push(reason.text().to_owned()),
+            Self::NoPlatform { available, .. } => {
+                explanation.reasons.push(format!("it is there for {}", available.join(", ")));
+            }
+            _ => {}
+        }
+        vec![explanation.because_of(self).fix(self.fix())]
+    }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Layout { .. } | Self::Corrupt { .. } | Self::Read { .. } => Failure::NoImage,
+            Self::OtherImage { .. } => Failure::Usage,
+            _ => Failure::Outside,
+        }
+    }
+}
