@@ -54,6 +54,9 @@ pub(super) struct BuildArguments {
     /// Push the image to its registry; without -t, to REF
     #[arg(long, value_name = "REF", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(super) push: Option<String>,
+    /// Speak plain http to this registry, or https without checking who it is; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub(super) insecure_registries: Vec<String>,
     /// Only say what would be in the image, and why
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -1,19 +1,23 @@
 //! `minimage build`: programs -> an image, at its destinations.
 
+use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use tokio::runtime::{Builder, Runtime};
 
 use super::args::{BuildArguments, Format};
 use super::output::OutputSpec;
 use super::report::Report;
 use super::{Outcome, boxed, reports};
-use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, Published};
+use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, Published, Registry};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
 use crate::layer::{self, Compression};
+use crate::observer::Ignore;
 use crate::oci::{Layout, LayoutError, Reference};
 use crate::path::show;
+use crate::registry::{Client, Options};
 use crate::report::{EntryRecord, Report as ClosureReport};
 use crate::resolve::{self, Resolution};
 use crate::rootfs::{HostRootfs, Kind};
@@ -43,6 +47,28 @@ impl Explain for UsageError {
     }
 }
 
+/// The machine refuses what a registry client needs.
+#[derive(Debug, Error)]
+#[error("cannot start the part that speaks to registries")]
+struct RuntimeError {
+    source: io::Error,
+}
+
+impl Explain for RuntimeError {
+    fn explain(&self) -> Vec<Explanation> {
+        vec![
+            Explanation::new("no-runtime", self.to_string())
+                .because_of(self)
+                .fix("raise the limits of this process"),
+        ]
+    }
+}
+
+/// Makes the runtime of the registry client; it starts no thread.
+fn runtime() -> Result<Runtime, Box<dyn Explain>> {
+    Builder::new_current_thread().enable_all().build().map_err(|source| boxed(RuntimeError { source }))
+}
+
 /// Where an image goes, and the file to name in the summary.
 struct Target {
     destination: Box<dyn Destination>,
@@ -52,7 +78,8 @@ struct Target {
 pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     let spec = spec(arguments)?;
     let names = names(arguments)?;
-    let targets = targets(arguments, &spec, &names)?;
+    let runtime = runtime()?;
+    let targets = targets(arguments, &spec, &names, &runtime)?;
 
     let Source::Directory(directory) = &spec.source;
     let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
@@ -133,6 +160,7 @@ fn targets(
     arguments: &BuildArguments,
     spec: &BuildSpec,
     names: &[Reference],
+    runtime: &Runtime,
 ) -> Result<Vec<Target>, Box<dyn Explain>> {
     let mut outputs = arguments.outputs.clone();
     if arguments.push.is_some() {
@@ -155,7 +183,14 @@ fn targets(
                 let place = path.display().to_string();
                 Ok(Target { destination: Box::new(LayoutDirectory { path }), place })
             }
-            OutputSpec::Registry => registry(names),
+            OutputSpec::Registry => {
+                let options =
+                    Options { insecure_hosts: arguments.insecure_registries.clone(), ..Options::default() };
+                let runtime = runtime.handle().clone();
+                let destination = Registry { client: Client::new(options), runtime, observer: &Ignore };
+                let place = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                Ok(Target { destination: Box::new(destination), place })
+            }
         })
         .collect()
 }
@@ -218,8 +253,4 @@ fn lines(published: &Published) -> Vec<String> {
         return vec![published.digest.to_string()];
     }
     published.names.iter().map(|name| format!("{name}@{}", published.digest)).collect()
-}
-
-fn registry(_names: &[Reference]) -> Result<Target, Box<dyn Explain>> {
-    Err(boxed(UsageError::PushWhere))
 }

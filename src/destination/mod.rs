@@ -2,9 +2,13 @@
 
 mod archive;
 mod layout;
+#[cfg(feature = "registry")]
+mod registry;
 
 pub use archive::{Archive, ArchiveKind};
 pub use layout::LayoutDirectory;
+#[cfg(feature = "registry")]
+pub use registry::Registry;
 
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +49,10 @@ pub enum PublishError {
     /// A layout cannot be read or written.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A registry did not take it.
+    #[cfg(feature = "registry")]
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// An archive cannot be written. The path is of the host.
     #[error("cannot {action} `{}`", path.display())]
     Archive {
@@ -61,6 +69,8 @@ impl Explain for PublishError {
     fn explain(&self) -> Vec<Explanation> {
         match self {
             Self::Layout(error) => error.explain(),
+            #[cfg(feature = "registry")]
+            Self::Registry(error) => error.explain(),
             Self::Archive { .. } => vec![
                 Explanation::new("unwritable-output", self.to_string())
                     .because_of(self)
@@ -70,6 +80,10 @@ impl Explain for PublishError {
     }
 
     fn failure(&self) -> Failure {
-        Failure::NoImage
+        match self {
+            #[cfg(feature = "registry")]
+            Self::Registry(error) => error.failure(),
+            Self::Layout(_) | Self::Archive { .. } => Failure::NoImage,
+        }
     }
 }
