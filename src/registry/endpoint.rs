@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use tracing::debug;
 
 use super::Retry;
@@ -10,8 +10,11 @@ use super::auth::Auth;
 use super::clients::is_loopback;
 use super::credentials::{Credential, CredentialError, Files};
 use super::error::RegistryError;
-use super::transport::{Call, Patience, Transport, Trouble};
+use super::transport::{Answer, Call, Patience, Transport, Trouble};
 use crate::observer::Observer;
+
+/// How often more a registry is tried that does not answer to the first request: its name may well be wrong.
+const FIRST_TRIES: u32 = 2;
 
 /// Where credentials come from: those given, then those in files.
 #[derive(Debug, Clone)]
@@ -55,26 +58,14 @@ impl Endpoint {
         retry: Retry,
         observer: &dyn Observer,
     ) -> Result<Self, RegistryError> {
-        let mut failure = None;
-        for origin in origins(transport, registry)? {
-            // With a second way to try, the first must not be tried for long.
-            let last = failure.is_some() || origin.scheme() == "https" && !may_be_plain(transport, &origin);
-            match ping(transport, &origin, last.then_some(&retry), observer).await {
-                // A TLS server answers plain http with 400.
-                Ok(answer) if failure.is_some() && answer.status() == reqwest::StatusCode::BAD_REQUEST => {}
-                Ok(answer) => {
-                    debug!(registry, %origin, status = answer.status().as_u16(), "registry found");
-                    let (registry, auth) = (registry.to_owned(), Auth::default());
-                    let endpoint = Self { registry, origin, auth, secrets, retry };
-                    if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
-                        endpoint.auth.learn(&answer).await;
-                    }
-                    return Ok(endpoint);
-                }
-                Err(error) => failure = failure.or(Some(error)),
-            }
+        let (origin, answer) = reach(transport, registry, &retry, observer).await?;
+        debug!(registry, %origin, status = answer.status().as_u16(), "registry found");
+        let (registry, auth) = (registry.to_owned(), Auth::default());
+        let endpoint = Self { registry, origin, auth, secrets, retry };
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            endpoint.auth.learn(&answer).await;
         }
-        Err(failure.unwrap_or_else(|| not_a_host(registry)))
+        Ok(endpoint)
     }
 
     pub(super) fn registry(&self) -> &str {
@@ -101,19 +92,81 @@ impl Endpoint {
     }
 }
 
+/// Returns where the API of `registry` is, and what it answers to the first request.
+async fn reach(
+    transport: &Transport,
+    registry: &str,
+    retry: &Retry,
+    observer: &dyn Observer,
+) -> Result<(Url, Answer), RegistryError> {
+    let retry = Retry { tries: retry.tries.min(FIRST_TRIES), ..retry.clone() };
+    let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+    let parse = |scheme: &str| {
+        let url = format!("{scheme}://{host}/").parse::<Url>();
+        url.map_err(|_| RegistryError::NotFound { what: registry.to_owned() })
+    };
+    let (secure, plain) = (parse("https")?, parse("http")?);
+    let found = |origin: &Url, answer| Ok((origin.clone(), answer));
+    let insecure = transport.clients.is_insecure(&secure);
+    if !insecure && !is_loopback(&secure) {
+        return found(&secure, ping(transport, &secure, &retry, Tries::All, observer).await?);
+    }
+    if insecure && !is_loopback(&secure) {
+        let error = match ping(transport, &secure, &retry, Tries::One, observer).await {
+            Ok(answer) => return found(&secure, answer),
+            Err(error) => error,
+        };
+        return match ping(transport, &plain, &retry, Tries::All, observer).await {
+            Ok(answer) if !wants_tls(&answer) => found(&plain, answer),
+            _ => Err(error),
+        };
+    }
+    // Nobody listens in on this machine, and the first request is not worth to be listened to. So plain http goes first:
+    // it needs no root certificates, which take longer to read than an image that is there already takes to push.
+    match ping(transport, &plain, &retry, Tries::WhileAbsent, observer).await {
+        Ok(answer) if !wants_tls(&answer) => found(&plain, answer),
+        Err(error) if is_absent(&error) => Err(error),
+        _ => found(&secure, ping(transport, &secure, &retry, Tries::All, observer).await?),
+    }
+}
+
+/// Returns whether a server of https answers to a request in plain http: with 400, or by sending us to https.
+fn wants_tls(answer: &Answer) -> bool {
+    answer.status() == StatusCode::BAD_REQUEST || answer.url().scheme() == "https"
+}
+
+fn is_absent(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Unreachable { source, .. } if source.is_connect())
+}
+
+/// What is worth another try.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tries {
+    One,
+    /// There may be a registry soon.
+    WhileAbsent,
+    All,
+}
+
 async fn ping(
     transport: &Transport,
     origin: &Url,
-    retry: Option<&Retry>,
+    retry: &Retry,
+    tries: Tries,
     observer: &dyn Observer,
-) -> Result<super::transport::Answer, RegistryError> {
+) -> Result<Answer, RegistryError> {
     let mut url = origin.clone();
     url.set_path("/v2/");
     let call = Call::new(Method::GET, url);
-    let mut patience = retry.map(|retry| Patience::new(retry, observer, &call.url));
+    let mut patience = Patience::new(retry, observer, &call.url);
     loop {
         let mut outcome = transport.once(&call, origin, None).await;
-        if let (Some(trouble), Some(patience)) = (Trouble::of(&outcome), &mut patience)
+        let again = match tries {
+            Tries::One => false,
+            Tries::WhileAbsent => outcome.as_ref().is_err_and(is_absent),
+            Tries::All => true,
+        };
+        if let Some(trouble) = Trouble::of(&outcome).filter(|_| again)
             && patience.pause(&trouble).await
         {
             continue;
@@ -123,26 +176,4 @@ async fn ping(
         }
         return outcome;
     }
-}
-
-/// Returns whether plain http to this host is allowed: on this machine, or where the user says so.
-fn may_be_plain(transport: &Transport, origin: &Url) -> bool {
-    is_loopback(origin) || transport.clients.is_insecure(origin)
-}
-
-/// Returns where a registry's API can be, the best first.
-fn origins(transport: &Transport, registry: &str) -> Result<Vec<Url>, RegistryError> {
-    let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-    let parse = |scheme: &str| format!("{scheme}://{host}/").parse().map_err(|_| not_a_host(registry));
-    let (secure, plain): (Url, Url) = (parse("https")?, parse("http")?);
-    let has_port = host.trim_start_matches('[').contains(':') && !host.ends_with(']');
-    Ok(match may_be_plain(transport, &plain) {
-        false => vec![secure],
-        true if is_loopback(&plain) && !has_port && !transport.clients.is_insecure(&plain) => vec![plain],
-        true => vec![secure, plain],
-    })
-}
-
-fn not_a_host(registry: &str) -> RegistryError {
-    RegistryError::NotFound { what: registry.to_owned() }
 }

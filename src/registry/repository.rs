@@ -67,7 +67,11 @@ impl Repository<'_> {
         let answer = self.write(&call).await?;
         match answer.status() {
             StatusCode::OK => Ok(claimed(&answer).and_then(|text| text.parse().ok())),
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(None),
+            // An answer to HEAD has no body. If the registry denies the push, too, it can say why.
+            StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN => Ok(None),
             _ => Err(answer.into_error().await),
         }
     }

@@ -103,7 +103,8 @@ impl<'a> Upload<'a> {
                 // A blob of another size is not this one, whatever it is called; sending it lets the registry notice.
                 Ok(answer.content_length().is_none_or(|length| length == self.blob.size()))
             }
-            StatusCode::NOT_FOUND => Ok(false),
+            // An answer to HEAD has no body. If the registry denies the upload, too, it can say why.
+            StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(false),
             _ => Err(answer.into_error().await),
         }
     }

@@ -251,9 +251,7 @@ fn another_hosts_challenge_is_not_met() {
         }
     });
     login(&bench, &stub);
-    let (code, _) =
-        told(bench.push(bench.options(), &bench.image(&[]), &[format!("{}/app:1", stub.address)]));
-    assert_eq!(code, "registry-denied");
+    bench.push(bench.options(), &bench.image(&[]), &[format!("{}/app:1", stub.address)]).unwrap();
     let both = [thief.content().requests.clone(), stub.content().requests.clone()].concat();
     assert!(both.iter().all(|it| it.header("authorization").is_empty()));
 }

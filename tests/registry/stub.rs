@@ -17,7 +17,7 @@ pub(super) struct Request {
     pub(super) target: String,
     pub(super) headers: BTreeMap<String, String>,
     pub(super) body: Vec<u8>,
-    /// How many requests with the same method and path came before.
+    /// How many requests with the same method and path came before; all uploads count as one path.
     pub(super) before: usize,
 }
 
@@ -145,7 +145,11 @@ fn serve(stream: &TcpStream, content: &Mutex<Content>, rule: &Rule) -> std::io::
             request.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let mut length: usize = request.header("content-length").parse().unwrap_or(0);
-        let same = |it: &&Request| it.method == request.method && it.path() == request.path();
+        let kind = |it: &Request| match it.path().split_once("/uploads/") {
+            Some((repository, _)) => repository.to_owned(),
+            None => it.path().to_owned(),
+        };
+        let same = |it: &&Request| it.method == request.method && kind(it) == kind(&request);
         request.before = content.lock().unwrap().requests.iter().filter(same).count();
         let reply = rule(&request);
         if let Some(Reply::Cut(after)) = reply {
