@@ -73,6 +73,7 @@ pub(super) struct Content {
     /// By repository and tag or digest: media type and bytes.
     pub(super) manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
     sessions: BTreeMap<String, Vec<u8>>,
+    begun: usize,
     pub(super) requests: Vec<Request>,
 }
 
@@ -283,7 +284,8 @@ impl Content {
                 self.blobs.insert((repository.to_owned(), digest), bytes);
                 return plain(201, &[], b"");
             }
-            let id = format!("s{}", self.sessions.len());
+            let id = format!("s{}", self.begun);
+            self.begun += 1;
             self.sessions.insert(id.clone(), Vec::new());
             return plain(202, &[at(&id), received(0)], b"");
         }
