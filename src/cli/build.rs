@@ -70,8 +70,8 @@ fn runtime() -> Result<Runtime, Box<dyn Explain>> {
 }
 
 /// Where an image goes, and the file to name in the summary.
-struct Target {
-    destination: Box<dyn Destination>,
+struct Target<'a> {
+    destination: Box<dyn Destination + 'a>,
     place: String,
 }
 
@@ -156,12 +156,12 @@ fn names(arguments: &BuildArguments) -> Result<Vec<Reference>, Box<dyn Explain>>
 }
 
 /// Returns where the image goes: to a file in the working directory, if nothing is said.
-fn targets(
+fn targets<'a>(
     arguments: &BuildArguments,
     spec: &BuildSpec,
     names: &[Reference],
-    runtime: &Runtime,
-) -> Result<Vec<Target>, Box<dyn Explain>> {
+    runtime: &'a Runtime,
+) -> Result<Vec<Target<'a>>, Box<dyn Explain>> {
     let mut outputs = arguments.outputs.clone();
     if arguments.push.is_some() {
         outputs.push(OutputSpec::Registry);
@@ -186,7 +186,6 @@ fn targets(
             OutputSpec::Registry => {
                 let options =
                     Options { insecure_hosts: arguments.insecure_registries.clone(), ..Options::default() };
-                let runtime = runtime.handle().clone();
                 let destination = Registry { client: Client::new(options), runtime, observer: &Ignore };
                 let place = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
                 Ok(Target { destination: Box::new(destination), place })

@@ -1,6 +1,6 @@
 //! `--push`: the image in a registry.
 
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 
 use super::{Destination, PublishError, Published};
 use crate::observer::Observer;
@@ -11,8 +11,9 @@ use crate::registry::Client;
 pub struct Registry<'a> {
     /// Who speaks to them.
     pub client: Client,
-    /// Where its waiting is done; made by the binary, as only it knows what else has to run.
-    pub runtime: Handle,
+    /// Where its waiting is done; made by the binary, as only it knows what else has to run. Not a handle: one of a
+    /// runtime without threads would wait for ever.
+    pub runtime: &'a Runtime,
     /// Who is told of what moves.
     pub observer: &'a dyn Observer,
 }

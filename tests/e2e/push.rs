@@ -93,17 +93,11 @@ fn skopeo_copies_it_back() {
 /// it.
 #[test]
 fn interrupted_push_shows_nothing() {
-    let Some(mut registry) = Registry::start("interrupted") else { return };
+    let Some(registry) = Registry::start("interrupted") else { return };
     let workspace = Workspace::new();
     // Large enough for the requests around a layer, too small for the layer.
-    let line = Line::to(registry.address(), 200_000);
-    let reference = format!("{}/app:1.0", line.address);
-    let outcome = std::thread::scope(|scope| {
-        let push = scope.spawn(|| workspace.run(["build", "bash", "--push", &reference]));
-        line.wait_for_cut();
-        registry.kill();
-        push.join().unwrap()
-    });
+    let line = Line::to(registry.address(), 200_000, move || drop(registry));
+    let outcome = workspace.run(["build", "bash", "--push", &format!("{}/app:1.0", line.address)]);
     let message = Message::only_one(&outcome, 5);
     assert!(message.names(&line.address.to_string()), "{message:#?}");
 
@@ -122,7 +116,7 @@ fn interrupted_push_keeps_the_older_image() {
     let workspace = Workspace::new();
     workspace.results(["build", "ls", "--push", &registry.reference("app:1.0")]);
     let older = registry.manifest("app", "1.0").unwrap();
-    let line = Line::to(registry.address(), 200_000);
+    let line = Line::to(registry.address(), 200_000, || ());
     let outcome = workspace.run(["build", "bash", "--push", &format!("{}/app:1.0", line.address)]);
     Message::only_one(&outcome, 5);
     let now = registry.manifest("app", "1.0").unwrap();

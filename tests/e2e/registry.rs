@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -14,9 +14,10 @@ use crate::daemons::{Daemon, Witness};
 use crate::requirement::{REGISTRY, ROOT, present};
 use crate::sandbox::sandbox;
 
-/// `docker-registry`: anonymous, plain HTTP, files in a directory of its own.
+/// `docker-registry`: anonymous, plain HTTP, files in a directory of its own. Dropping it kills it in the middle of
+/// whatever it does.
 pub(crate) struct Registry {
-    daemon: Daemon,
+    _daemon: Daemon,
     address: SocketAddr,
     storage: PathBuf,
     _witness: Witness,
@@ -47,7 +48,7 @@ impl Registry {
         let (daemon, address) =
             Daemon::start("docker-registry", &mut command, listening).unwrap_or_else(|log| panic!("{log}"));
         let witness = daemon.witness();
-        Some(Self { daemon, address, storage, _witness: witness })
+        Some(Self { _daemon: daemon, address, storage, _witness: witness })
     }
 
     /// Returns the reference that `rest` has here.
@@ -97,11 +98,6 @@ impl Registry {
         stream.read_to_end(&mut bytes).unwrap();
         Response::parse(&bytes).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&bytes)))
     }
-
-    /// Ends it in the middle of whatever it does.
-    pub(crate) fn kill(&mut self) {
-        self.daemon.kill();
-    }
 }
 
 /// A manifest as the registry gives it out.
@@ -140,48 +136,48 @@ impl Response {
 /// are refused.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
-    cut: mpsc::Receiver<()>,
+}
+
+/// What a line can still carry, and what happens when it is worn out.
+struct Wear {
+    left: AtomicUsize,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Line {
-    /// Opens a line to `server` that lasts for `budget` bytes.
-    pub(crate) fn to(server: SocketAddr, budget: usize) -> Self {
+    /// Opens a line to `server` that lasts for `budget` bytes; `then` is done at its end, just before the
+    /// client notices.
+    pub(crate) fn to(server: SocketAddr, budget: usize, then: impl FnOnce() + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (sender, cut) = mpsc::channel();
-        let left = Arc::new(AtomicUsize::new(budget));
+        let wear = Arc::new(Wear { left: AtomicUsize::new(budget), then: Mutex::new(Some(Box::new(then))) });
         thread::spawn(move || {
             for client in listener.incoming() {
-                if left.load(Ordering::SeqCst) == 0 {
+                if wear.left.load(Ordering::SeqCst) == 0 {
                     return; // with the listener: from here on, nobody answers
                 }
                 let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
-                let (left, sender) = (Arc::clone(&left), sender.clone());
                 let (back_from, back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 thread::spawn(move || carry_back(back_from, back_to));
+                let wear = Arc::clone(&wear);
                 thread::spawn(move || {
-                    if carry(client, server, &left).is_err() || left.load(Ordering::SeqCst) == 0 {
-                        let _ = sender.send(()); // the test may have ended
+                    let _ = carry(client, server, &wear); // an end of either side is an end
+                    if wear.left.load(Ordering::SeqCst) == 0 {
                         let _ = TcpStream::connect(address); // wakes the listener, so that it ends too
                     }
                 });
             }
         });
-        Self { address, cut }
-    }
-
-    /// Waits until the line is dead.
-    pub(crate) fn wait_for_cut(&self) {
-        self.cut.recv().unwrap();
+        Self { address }
     }
 }
 
 fn carry_back(mut from: TcpStream, mut to: TcpStream) {
-    let _ = io::copy(&mut from, &mut to); // an end of either side is an end
+    let _ = io::copy(&mut from, &mut to); // as above
     let _ = to.shutdown(Shutdown::Both);
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize) -> io::Result<()> {
+fn carry(mut from: TcpStream, mut to: TcpStream, wear: &Wear) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
         let count = from.read(&mut buffer)?;
@@ -189,9 +185,12 @@ fn carry(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize) -> io::Resu
             return to.shutdown(Shutdown::Write);
         }
         let spend = |left: usize| Some(left.saturating_sub(count));
-        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend).unwrap() <= count {
-            to.shutdown(Shutdown::Both)?;
-            return from.shutdown(Shutdown::Both);
+        if wear.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend).unwrap() <= count {
+            if let Some(then) = wear.then.lock().unwrap().take() {
+                then();
+            }
+            from.shutdown(Shutdown::Both)?;
+            return to.shutdown(Shutdown::Both);
         }
         to.write_all(&buffer[..count])?;
     }
