@@ -1,5 +1,14 @@
 //! Integration tests, in one binary: no root, no daemon, no network beyond loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at its first surprise")]
+#![allow(unreachable_pub, reason = "`pub` here means: for other test modules")]
 
+mod elf_writer;
+mod cache_writer;
+mod elf_text;
+mod tree_text;
+mod golden;
+mod answer;
+
+mod rules;
 #[cfg(feature = "registry")]
 mod registry;
