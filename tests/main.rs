@@ -8,7 +8,10 @@ mod elf_text;
 mod tree_text;
 mod golden;
 mod answer;
+mod require;
+mod oracle;
 
 mod rules;
+mod differential;
 #[cfg(feature = "registry")]
 mod registry;

@@ -15,7 +15,7 @@ use minimage::formats::elf::Elf;
 use minimage::path::show;
 use minimage::resolve::Linkage;
 use minimage::rootfs::HostRootfs;
-use minimage::spec::Search;
+use minimage::spec::{Hwcaps, Search};
 
 use crate::answer::{Linked, linked};
 
@@ -112,7 +112,10 @@ pub fn truth(prefix: &[&str], top: &Path, interp: &str, path: &[u8], search: &Se
         let loader = fs::read(top.join(interp.trim_start_matches('/'))).unwrap_or_default();
         // Since 2.33.
         if loader.windows(17).any(|window| window == b"glibc-hwcaps-mask") {
-            let mask = search.hwcaps.join(&b':');
+            let mask = match &search.hwcaps {
+                Hwcaps::Levels(levels) => levels.join(&b':'),
+                Hwcaps::All => Vec::new(),
+            };
             let mask = if mask.is_empty() { b"none".to_vec() } else { mask };
             arguments.extend([b"--glibc-hwcaps-mask".to_vec(), mask]);
         }
@@ -174,7 +177,7 @@ impl Mapped {
 pub fn ours(top: &Path, path: &[u8], search: &Search) -> (Mapped, Option<String>) {
     let rootfs = HostRootfs::open_directory(top).expect("a directory");
     match linked(&rootfs, path, search) {
-        Linked::Fine(Linkage::Dynamic { interp, list }) => {
+        Linked::Fine(Linkage::Dynamic { interp, list, .. }) => {
             let libraries =
                 list.libraries().map(|(_, loaded)| (show(&loaded.asked_as), show(loaded.name.as_bytes())));
             let missing = list.missing.iter().map(|missing| show(&missing.soname)).collect();
