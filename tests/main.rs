@@ -13,5 +13,6 @@ mod oracle;
 
 mod rules;
 mod differential;
+mod tidy;
 #[cfg(feature = "registry")]
 mod registry;

@@ -130,29 +130,6 @@ fn formats_do_no_input_or_output() {
 }
 
 #[test]
-fn every_format_is_fuzzed() {
-    let manifest = fs::read_to_string(top().join("fuzz/Cargo.toml")).unwrap();
-    let loop_text = fs::read_to_string(top().join("fuzz/src/main.rs")).unwrap();
-    let mut offences = Vec::new();
-    for (path, _) in sources("src/formats") {
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if name == "mod" || path.parent() != Some(Path::new("src/formats")) {
-            continue;
-        }
-        if !top().join(format!("fuzz/src/targets/{name}.rs")).is_file() {
-            offences.push(format!("fuzz/src/targets/{name}.rs is missing"));
-        }
-        if !manifest.contains(&format!("name = \"{name}\"")) {
-            offences.push(format!("{name} is no binary in fuzz/Cargo.toml"));
-        }
-        if !loop_text.contains(&format!("\"{name}\"")) {
-            offences.push(format!("{name} is not in the plain loop, fuzz/src/main.rs"));
-        }
-    }
-    assert_none("a format is not fuzzed", &offences);
-}
-
-#[test]
 fn files_are_not_too_long() {
     let mut offences = Vec::new();
     for (path, text) in ["src", "frontend", "tests", "fuzz"].into_iter().flat_map(sources) {
