@@ -122,7 +122,7 @@ pub enum Role {
     Target,
     /// It is a link on the way there.
     Link,
-    /// It is a directory above the target or a link.
+    /// It is a directory above the target or a link, or one that the path leaves through `..`.
     Parent,
 }
 
@@ -164,13 +164,13 @@ impl Closure {
         &self.demands[id.0]
     }
 
-    /// Takes the path that `demand` asks for out of `rootfs`: its target, every link on the way, and the directories
-    /// above them.
+    /// Takes the path that `demand` asks for out of `rootfs`: its target, every link on the way, the directories
+    /// above them, and those that the path leaves through `..`.
     ///
     /// # Errors
     /// [`RootfsError`] if the source cannot be read. A demand that leads nowhere changes nothing.
     pub fn take(&mut self, rootfs: &dyn Rootfs, demand: Demand) -> Result<Met, RootfsError> {
-        let Chased { links, end } = chase(rootfs, &demand.path)?;
+        let Chased { links, left, end } = chase(rootfs, &demand.path)?;
         let (target, node) = match end {
             Ok(found) => found,
             Err(absence) => return Ok(Met::Absent(absence)),
@@ -179,6 +179,12 @@ impl Closure {
         for link in links {
             self.take_parents(rootfs, &link.path, id)?;
             self.add(link.path, link.node, Content::None, Reason { demand: id, role: Role::Link });
+        }
+        for directory in left {
+            self.take_parents(rootfs, &directory, id)?;
+            if let Some(node) = rootfs.lookup(&directory)? {
+                self.add(directory, node, Content::None, Reason { demand: id, role: Role::Parent });
+            }
         }
         self.take_parents(rootfs, &target, id)?;
         let content = match node.kind {

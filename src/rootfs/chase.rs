@@ -57,6 +57,9 @@ pub struct Link {
 pub struct Chased {
     /// The links followed, in order; each appears as often as it was met.
     pub links: Vec<Link>,
+    /// The directories that the walk left through `..`, in order. They must be there for the walk to work, although
+    /// nothing that it met lies in them.
+    pub left: Vec<RootPath>,
     /// The real path at the end with its node, or why there is none.
     pub end: Result<(RootPath, Node), Absence>,
 }
@@ -73,14 +76,19 @@ impl Chased {
 /// # Errors
 /// [`RootfsError::Read`] if the source cannot be read; a path that leads nowhere is not an error.
 pub fn chase(rootfs: &dyn Rootfs, raw: &RawPath) -> Result<Chased, RootfsError> {
-    let mut links = Vec::new();
-    let end = walk(rootfs, raw, &mut links)?;
-    Ok(Chased { links, end })
+    let (mut links, mut left) = (Vec::new(), Vec::new());
+    let end = walk(rootfs, raw, &mut links, &mut left)?;
+    Ok(Chased { links, left, end })
 }
 
 type End = Result<(RootPath, Node), Absence>;
 
-fn walk(rootfs: &dyn Rootfs, raw: &RawPath, links: &mut Vec<Link>) -> Result<End, RootfsError> {
+fn walk(
+    rootfs: &dyn Rootfs,
+    raw: &RawPath,
+    links: &mut Vec<Link>,
+    left: &mut Vec<RootPath>,
+) -> Result<End, RootfsError> {
     if raw.as_bytes().is_empty() {
         return Ok(Err(Absence::NotFound));
     }
@@ -95,7 +103,9 @@ fn walk(rootfs: &dyn Rootfs, raw: &RawPath, links: &mut Vec<Link>) -> Result<End
         match name.as_slice() {
             b"." => continue,
             b".." => {
-                here = here.parent().unwrap_or(here);
+                if let Some(above) = here.parent() {
+                    left.push(std::mem::replace(&mut here, above));
+                }
                 node = None;
                 continue;
             }
@@ -192,6 +202,13 @@ mod tests {
             let found = chased.end.map(|(path, _)| path.to_string());
             assert_eq!(found, end.map(str::to_owned), "{raw:.40}");
         }
+    }
+
+    #[test]
+    fn what_the_walk_left_is_kept() {
+        let chased = chase(&tree(), &"/lib/../../usr/share/../lib/libz.so.1".into()).unwrap();
+        let left: Vec<_> = chased.left.iter().map(ToString::to_string).collect();
+        assert_eq!(left, ["/usr/lib", "/usr", "/usr/share"]);
     }
 
     #[test]
