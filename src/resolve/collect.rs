@@ -213,7 +213,8 @@ impl<'a> Collector<'a> {
                 Asking::Need(_) | Asking::Preload => Cause::Needed { by, soname },
             };
             let to = &list.objects[edge.to];
-            self.closure.take(rootfs, Demand { path: to.name.clone(), cause: cause.clone() })?;
+            let path = edge.alias.as_ref().unwrap_or(&to.name).clone();
+            self.closure.take(rootfs, Demand { path, cause: cause.clone() })?;
             // musl answers the names of the C library itself, but people and tools look for the link all the same.
             if matches!(config, LoaderConfig::Musl { .. }) && to.found_by == FoundBy::Interpreter {
                 let beside = interp.parent().map(|directory| directory.join(&edge.soname));

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::list::{Asking, Edge, Fatal, FoundBy, Hint, Loaded, Missing, ObjectList, Request, Unmet, Warning};
+use super::list::{
+    Answered, Asking, Edge, Fatal, FoundBy, Hint, Loaded, Missing, ObjectList, Request, Unmet, Warning,
+};
 use super::loader::{Abi, EM_ARM, GlibcConf};
 use super::object::{Object, Objects};
 use super::tokens::{Token, expand, has_token};
@@ -235,9 +237,10 @@ impl Process<'_> {
     fn preload(&mut self, queue: &mut Queue) -> Result<(), ListError> {
         for name in self.preload_names() {
             match self.map(PROGRAM, &name, Asking::Preload) {
-                Ok(Some(to)) => {
+                Ok(Some(Answered { to, alias })) => {
                     if queue.add(to) {
-                        self.list.edges.push(Edge { by: PROGRAM, asking: Asking::Preload, soname: name, to });
+                        let (by, asking) = (PROGRAM, Asking::Preload);
+                        self.list.edges.push(Edge { by, asking, soname: name, to, alias });
                     }
                 }
                 Ok(None) => self.ignore_preload(name, "not found".to_owned()),
@@ -258,8 +261,8 @@ impl Process<'_> {
                 mapped => mapped?,
             };
             match to {
-                Some(to) => {
-                    self.list.edges.push(Edge { by, asking, soname: name, to });
+                Some(Answered { to, alias }) => {
+                    self.list.edges.push(Edge { by, asking, soname: name, to, alias });
                     queue.add(to);
                 }
                 None if need.kind == NeedKind::Auxiliary => {}
@@ -272,8 +275,9 @@ impl Process<'_> {
     fn answer_request(&mut self, by: usize, request: Request, queue: &mut Queue) -> Result<(), ListError> {
         for name in &request.alternatives {
             match self.map(by, name, Asking::Dlopen) {
-                Ok(Some(to)) => {
-                    self.list.edges.push(Edge { by, asking: Asking::Dlopen, soname: name.clone(), to });
+                Ok(Some(Answered { to, alias })) => {
+                    let asking = Asking::Dlopen;
+                    self.list.edges.push(Edge { by, asking, soname: name.clone(), to, alias });
                     queue.add(to);
                     return Ok(());
                 }
@@ -423,14 +427,14 @@ impl Process<'_> {
 
     /// Returns the object that answers `by`'s request for `name`, mapping it if it is not there yet; `None` if nothing
     /// is found.
-    fn map(&mut self, by: usize, name: &[u8], asking: Asking) -> Result<Option<usize>, ListError> {
+    fn map(&mut self, by: usize, name: &[u8], asking: Asking) -> Result<Option<Answered>, ListError> {
         if let Some(index) = self.by_name.get(name) {
-            return Ok(Some(*index));
+            return Ok(Some((*index).into()));
         }
         let Some((found_by, path, object)) = self.find(by, name, asking)? else { return Ok(None) };
         if let Some(index) = self.by_file.get(&object.node.id) {
             self.by_name.insert(name.to_vec(), *index);
-            return Ok(Some(*index));
+            return Ok(Some(Answered { to: *index, alias: Some(path) }));
         }
         if let Some(reason) = self.refusal(&object.elf) {
             return Err(ListError::Fatal(Fatal {
@@ -444,7 +448,7 @@ impl Process<'_> {
         let origin = directory_of(&path);
         let asker = Some(by);
         let loaded = Loaded { name: path, object, asker, asked_as: name.to_vec(), found_by };
-        Ok(Some(self.enter(loaded, origin)))
+        Ok(Some(self.enter(loaded, origin).into()))
     }
 
     /// Returns the file that `by`'s request for `name` leads to, whatever is mapped already.

@@ -139,6 +139,21 @@ pub struct Edge {
     pub soname: Vec<u8>,
     /// Index of the object that answers.
     pub to: usize,
+    /// The path that led to the object, where that is not the one it is mapped under: the loader opens it to see that
+    /// it has the file already.
+    pub alias: Option<RawPath>,
+}
+
+/// What answers one request: the end of an [`Edge`].
+pub(super) struct Answered {
+    pub(super) to: usize,
+    pub(super) alias: Option<RawPath>,
+}
+
+impl From<usize> for Answered {
+    fn from(to: usize) -> Self {
+        Self { to, alias: None }
+    }
 }
 
 /// A name that the loader does not find.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::glibc::ListError;
-use super::list::{Asking, Edge, FoundBy, Hint, Loaded, Missing, ObjectList, Request, Unmet, Warning};
+use super::list::{
+    Answered, Asking, Edge, FoundBy, Hint, Loaded, Missing, ObjectList, Request, Unmet, Warning,
+};
 use super::object::{Object, Objects};
 use super::{Privilege, Start};
 use crate::formats::elf::NeedKind;
@@ -159,8 +161,8 @@ impl Process<'_> {
         Ok(())
     }
 
-    fn edge(&mut self, by: usize, asking: Asking, soname: &[u8], to: usize) {
-        self.list.edges.push(Edge { by, asking, soname: soname.to_vec(), to });
+    fn edge(&mut self, by: usize, asking: Asking, soname: &[u8], Answered { to, alias }: Answered) {
+        self.list.edges.push(Edge { by, asking, soname: soname.to_vec(), to, alias });
     }
 
     fn miss(&mut self, by: usize, soname: &[u8]) {
@@ -221,19 +223,19 @@ impl Process<'_> {
         Some(expanded)
     }
 
-    fn load(&mut self, by: Option<usize>, name: &[u8]) -> Result<Option<usize>, ListError> {
+    fn load(&mut self, by: Option<usize>, name: &[u8]) -> Result<Option<Answered>, ListError> {
         if name.is_empty() {
             return Ok(None);
         }
         let is_own = OWN_NAMES.iter().any(|own| name.starts_with(own));
         if is_own || name == self.list.objects[LOADER].name.as_bytes() {
-            return Ok(Some(LOADER));
+            return Ok(Some(LOADER.into()));
         }
         let is_path = name.contains(&b'/');
         let (found_by, opened) = if is_path {
             (FoundBy::Path, self.open(RawPath::new(name))?)
         } else if let Some(index) = self.by_short_name.get(name) {
-            return Ok(Some(*index));
+            return Ok(Some((*index).into()));
         } else {
             self.search(by, name)?
         };
@@ -244,7 +246,7 @@ impl Process<'_> {
                 let short = last_name(&self.list.objects[index].name);
                 self.by_short_name.entry(short).or_insert(index);
             }
-            return Ok(Some(index));
+            return Ok(Some(Answered { to: index, alias: Some(path) }));
         }
         // The first file that opens is taken or fails: nothing is passed over.
         if node.kind != Kind::File || self.list.objects.len() >= OBJECTS_MAX {
@@ -261,7 +263,7 @@ impl Process<'_> {
             self.by_short_name.insert(last_name(&path), index);
         }
         self.list.objects.push(Loaded { name: path, object, asker: by, asked_as: name.to_vec(), found_by });
-        Ok(Some(index))
+        Ok(Some(index.into()))
     }
 
     /// Looks up the names that objects may pass to dlopen, without loading anything.
