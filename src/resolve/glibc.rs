@@ -566,6 +566,9 @@ impl Process<'_> {
         if elf.class != self.abi.class {
             return Ok(Candidate::Next);
         }
+        if self.loader.conf.looks_at_machine_first() && !self.abi.is_same_machine(elf) {
+            return Ok(Candidate::Next);
+        }
         if elf.byte_order != self.abi.byte_order {
             return fatal("the ELF file has the other byte order");
         }

@@ -63,6 +63,14 @@ impl GlibcConf {
     }
 }
 
+impl GlibcConf {
+    /// Returns whether the loader passes over files for other machines before it looks at their byte order and operating
+    /// system, which stop others. Debian's does, by a patch of its own for its directories of several machines.
+    pub(super) fn looks_at_machine_first(&self) -> bool {
+        self.directories.iter().any(|directory| find(directory, b"-linux-gnu").is_some())
+    }
+}
+
 /// Returns the default directories: the longest run of NUL-ended absolute paths that end in a slash and of which one
 /// has "lib" in it. No symbol names them, but they lie in one array.
 fn directories(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -157,11 +165,17 @@ impl Abi {
         Self { machine: elf.machine, class: elf.class, byte_order: elf.byte_order, e_flags: elf.e_flags }
     }
 
+    /// Returns whether `other` is for the same machine, as a loader of this byte order reads that.
+    pub(super) fn is_same_machine(&self, other: &Elf) -> bool {
+        let is_swapped = other.byte_order != self.byte_order;
+        let machine = if is_swapped { other.machine.swap_bytes() } else { other.machine };
+        machine == self.machine || self.machine == EM_MIPS && machine == EM_MIPS_RS3_LE
+    }
+
     /// Returns whether `other`, of the same class, is for the same machine and floating point convention. The loader
     /// passes over what is not.
     pub(super) fn accepts(&self, other: &Elf) -> bool {
-        let is_mips = self.machine == EM_MIPS && other.machine == EM_MIPS_RS3_LE;
-        if other.machine != self.machine && !is_mips {
+        if !self.is_same_machine(other) {
             return false;
         }
         let same = |mask: u32| other.e_flags & mask == self.e_flags & mask;
