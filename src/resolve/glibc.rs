@@ -313,7 +313,7 @@ impl Process<'_> {
     /// Returns the name that `by` asks for, with its tokens replaced; `None` if the request then does not count.
     fn expand_need(&self, by: usize, name: &[u8], kind: NeedKind) -> Result<Option<Vec<u8>>, ListError> {
         let fatal = |reason: &str| {
-            let path = self.list.objects[by].name.clone();
+            let path = self.list.objects[by].object.path.to_raw();
             ListError::Fatal(Fatal { path, reason: reason.to_owned(), by, soname: name.to_vec() })
         };
         if self.privilege == Privilege::Secure && has_token(name) {

@@ -250,8 +250,8 @@ impl Problem {
             Self::LibraryMissing { program, by, missing } => {
                 let needs = format!("`{by}` needs it");
                 let place = if by == program { needs } else { format!("{needs}; `{program}` needs that") };
-                let searched =
-                    missing.searched.iter().map(|(rule, directories)| looked_in(rule, directories));
+                let places = missing.searched.iter().filter(|(_, directories)| !directories.is_empty());
+                let searched = places.map(|(rule, directories)| looked_in(rule, directories));
                 let searched: Vec<_> = searched.collect();
                 explanation("missing-library")
                     .at(place)
