@@ -71,7 +71,7 @@ pub enum Cause {
         /// The program.
         by: RootPath,
     },
-    /// DT_NEEDED, DT_FILTER or DT_AUXILIARY of the object `by`.
+    /// DT_NEEDED, DT_FILTER, DT_AUXILIARY or DT_AUDIT of the object `by`.
     Needed {
         /// The object that asks.
         by: RootPath,

@@ -210,7 +210,7 @@ impl<'a> Collector<'a> {
             let soname = edge.soname.clone();
             let cause = match edge.asking {
                 Asking::Dlopen => Cause::DlopenNote { by, soname },
-                Asking::Need(_) | Asking::Preload => Cause::Needed { by, soname },
+                Asking::Need(_) | Asking::Preload | Asking::Audit => Cause::Needed { by, soname },
             };
             let to = &list.objects[edge.to];
             let path = edge.alias.as_ref().unwrap_or(&to.name).clone();

@@ -10,6 +10,7 @@ use super::loader::{Abi, EM_ARM, GlibcConf};
 use super::object::{Object, Objects};
 use super::tokens::{Token, expand, has_token};
 use super::{Privilege, Start};
+use crate::formats::dlopen_note::Priority;
 use crate::formats::elf::{ByteOrder, Class, DF_1_NODEFLIB, DF_1_PIE, Elf, ElfError, Ident, NeedKind};
 use crate::formats::ldso_cache::LdsoCache;
 use crate::path::RawPath;
@@ -227,11 +228,32 @@ impl Process<'_> {
                 self.answer_needs(by, &mut queue)?;
             }
             let Some(loaded) = self.list.objects.get(asked) else { return Ok(()) };
-            for request in requests(&loaded.object.clone()) {
-                self.answer_request(asked, request, &mut queue)?;
+            let object = loaded.object.clone();
+            if asked == PROGRAM {
+                for request in self.audits(&object) {
+                    self.answer_request(asked, Asking::Audit, request, &mut queue)?;
+                }
+            }
+            for request in requests(&object) {
+                self.answer_request(asked, Asking::Dlopen, request, &mut queue)?;
             }
             asked += 1;
         }
+    }
+
+    /// Returns the auditors that the program names. The loader gives them a namespace of their own (since 2.32), but
+    /// looks for their libraries in the same places.
+    fn audits(&self, program: &Object) -> Vec<Request> {
+        if self.loader.conf.version.is_some_and(|version| version < (2, 32)) {
+            return Vec::new();
+        }
+        let names = program.elf.audit.iter().flat_map(|list| list.split(|byte| *byte == b':'));
+        let request = |name: &[u8]| Request {
+            alternatives: vec![name.to_vec()],
+            priority: Priority::Recommended,
+            feature: "auditing".to_owned(),
+        };
+        names.filter(|name| !name.is_empty()).map(request).collect()
     }
 
     fn preload(&mut self, queue: &mut Queue) -> Result<(), ListError> {
@@ -272,11 +294,16 @@ impl Process<'_> {
         Ok(())
     }
 
-    fn answer_request(&mut self, by: usize, request: Request, queue: &mut Queue) -> Result<(), ListError> {
+    fn answer_request(
+        &mut self,
+        by: usize,
+        asking: Asking,
+        request: Request,
+        queue: &mut Queue,
+    ) -> Result<(), ListError> {
         for name in &request.alternatives {
-            match self.map(by, name, Asking::Dlopen) {
+            match self.map(by, name, asking) {
                 Ok(Some(Answered { to, alias })) => {
-                    let asking = Asking::Dlopen;
                     self.list.edges.push(Edge { by, asking, soname: name.clone(), to, alias });
                     queue.add(to);
                     return Ok(());

@@ -93,6 +93,8 @@ pub enum Asking {
     Need(NeedKind),
     /// To be loaded before everything else.
     Preload,
+    /// To watch the loader at work (DT_AUDIT, rtld-audit(7)).
+    Audit,
     /// At run time, with dlopen(3).
     Dlopen,
 }
