@@ -15,5 +15,6 @@ mod minimage;
 
 mod errors;
 mod images;
+mod loader_cache;
 mod push;
 mod repeat;
