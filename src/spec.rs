@@ -1,5 +1,8 @@
 //! Flags, project file or frontend options -> [`BuildSpec`]: everything that a build depends on, as values.
 
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -7,6 +10,7 @@ use thiserror::Error;
 
 use crate::explain::{Explain, Explanation, Failure};
 use crate::formats::dlopen_note::Priority;
+use crate::oci::MediaType;
 use crate::path::RawPath;
 use crate::roots::Root;
 
@@ -27,6 +31,8 @@ pub struct BuildSpec {
     pub config: ConfigEdits,
     /// The time that every file and document of the image carries.
     pub epoch: Epoch,
+    /// How layers are cut and compressed.
+    pub layers: LayerOptions,
 }
 
 /// Where the files come from.
@@ -142,6 +148,140 @@ impl Search {
 pub struct ConfigEdits {
     /// The words after `--`: arguments of the one program.
     pub arguments: Vec<String>,
+}
+
+/// How layers are cut and compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerOptions {
+    /// What goes into which layer.
+    pub layering: Layering,
+    /// How blobs are compressed.
+    pub compression: Compression,
+    /// How many threads compress. The bytes do not depend on it.
+    pub threads: NonZeroUsize,
+}
+
+/// What goes into which layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layering {
+    /// Everything into one.
+    #[default]
+    Single,
+}
+
+/// A format of compressed blobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// gzip, which everybody reads.
+    #[default]
+    Gzip,
+    /// Zstandard, which is smaller and much faster to read; umoci and engines of before 2020 do not know it.
+    Zstd,
+    /// Not at all.
+    None,
+}
+
+/// A format of compressed blobs, with a level that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    algorithm: Algorithm,
+    level: u8,
+}
+
+/// A level that the format does not have.
+#[derive(Debug, Error)]
+#[error("{algorithm} has no compression level {level}")]
+pub struct LevelError {
+    algorithm: Algorithm,
+    level: u8,
+}
+
+impl Compression {
+    /// Returns `algorithm` at `level`.
+    ///
+    /// # Errors
+    /// [`LevelError`] if `algorithm` has no such level.
+    pub fn at_level(algorithm: Algorithm, level: u8) -> Result<Self, LevelError> {
+        if algorithm.levels().contains(&level) {
+            Ok(Self { algorithm, level })
+        } else {
+            Err(LevelError { algorithm, level })
+        }
+    }
+
+    /// Returns the format.
+    pub fn algorithm(self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Returns the level; 0 where there is none.
+    pub fn level(self) -> u8 {
+        self.level
+    }
+
+    /// Returns the media type of a layer compressed like this.
+    pub fn media_type(self) -> MediaType {
+        match self.algorithm {
+            Algorithm::Gzip => MediaType::ImageLayerGzip,
+            Algorithm::Zstd => MediaType::ImageLayerZstd,
+            Algorithm::None => MediaType::ImageLayer,
+        }
+    }
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Algorithm::default().into()
+    }
+}
+
+impl From<Algorithm> for Compression {
+    /// Returns `algorithm` at its default level, chosen by the table that `cargo bench --bench layers` prints.
+    fn from(algorithm: Algorithm) -> Self {
+        let level = match algorithm {
+            Algorithm::Gzip => 6,
+            Algorithm::Zstd => 3,
+            Algorithm::None => 0,
+        };
+        Self { algorithm, level }
+    }
+}
+
+impl Algorithm {
+    /// Returns the levels that it has: those of libdeflate and libzstd.
+    pub fn levels(self) -> RangeInclusive<u8> {
+        match self {
+            Self::Gzip => 1..=12,
+            Self::Zstd => 1..=22,
+            Self::None => 0..=0,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::None => "none",
+        })
+    }
+}
+
+impl Explain for LevelError {
+    fn explain(&self) -> Vec<Explanation> {
+        let levels = self.algorithm.levels();
+        let fix = match self.algorithm {
+            Algorithm::None => "leave `--compression-level` away".to_owned(),
+            _ => format!("give a level from {} to {}", levels.start(), levels.end()),
+        };
+        vec![Explanation::new("bad-level", self.to_string()).fix(fix)]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
 }
 
 /// A point in time, in whole seconds since 1970-01-01 UTC, that stands for "now" in everything minimage writes.

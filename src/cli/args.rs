@@ -3,14 +3,16 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use thiserror::Error;
 
 use super::output::OutputSpec;
 use crate::oci::Reference;
 use crate::path::RawPath;
 use crate::roots::{Keep, Origin, Root};
-use crate::spec::{CacheSource, DlopenLevel, Hwcaps, Search};
+use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Search};
 
 /// Makes the smallest OCI image that still works, with no Docker and no daemon.
 #[derive(Debug, Parser)]
@@ -33,8 +35,11 @@ pub(super) enum Command {
     Why(WhyArguments),
     /// Say why a path is not in the image
     WhyNot(WhyArguments),
+    /// Show or shrink what is kept between builds
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Print the version
-    Version,
+    Version(VersionArguments),
 }
 
 #[derive(Debug, Args)]
@@ -66,9 +71,110 @@ pub(super) struct BuildArguments {
     /// Write the closure report, which says why each path is in the image, to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+    /// How layers are compressed
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) compression: CompressionName,
+    /// How hard: 1 to 12 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) compression_level: Option<u8>,
+    #[command(flatten)]
+    pub(super) cache: CacheArguments,
     /// Words for the program
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<String>,
+}
+
+/// What is kept between builds.
+#[derive(Debug, Args)]
+pub(super) struct CacheArguments {
+    /// Keep what can be used again in this directory, instead of $XDG_CACHE_HOME/minimage
+    #[arg(long, value_name = "DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// Use nothing from earlier builds, and keep nothing
+    #[arg(long, conflicts_with = "cache_dir")]
+    pub(super) no_cache: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheCommand {
+    /// Print where the cache is, and how much is in it
+    Du(CacheDuArguments),
+    /// Remove what was of use longest ago
+    Prune(CachePruneArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CacheDuArguments {
+    /// The cache, instead of $XDG_CACHE_HOME/minimage
+    #[arg(long, value_name = "DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// How to print: for people, or one JSON object
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CachePruneArguments {
+    #[command(flatten)]
+    pub(super) du: CacheDuArguments,
+    /// Leave at most so many bytes; K, M and G mean powers of 1024
+    #[arg(long, value_name = "SIZE", default_value = "0")]
+    pub(super) keep: ByteSize,
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ByteSize(pub(super) u64);
+
+impl FromStr for ByteSize {
+    type Err = ByteSizeError;
+
+    fn from_str(text: &str) -> Result<Self, ByteSizeError> {
+        let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let shift = match text[number.len()..].to_ascii_uppercase().as_str() {
+            "" | "B" => 0,
+            "K" | "KB" | "KIB" => 10,
+            "M" | "MB" | "MIB" => 20,
+            "G" | "GB" | "GIB" => 30,
+            _ => return Err(ByteSizeError),
+        };
+        let number: u64 = number.parse().map_err(|_| ByteSizeError)?;
+        number.checked_mul(1 << shift).map(Self).ok_or(ByteSizeError)
+    }
+}
+
+/// A text that is no size.
+#[derive(Debug, Error)]
+#[error("not a size such as 500M or 2G")]
+pub(super) struct ByteSizeError;
+
+#[derive(Debug, Args)]
+pub(super) struct VersionArguments {
+    /// How to print: for people, or one JSON object
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum CompressionName {
+    /// Read by everything.
+    #[default]
+    Gzip,
+    /// Smaller, and faster to read.
+    Zstd,
+    /// Not compressed.
+    None,
+}
+
+impl From<CompressionName> for Algorithm {
+    fn from(name: CompressionName) -> Self {
+        match name {
+            CompressionName::Gzip => Self::Gzip,
+            CompressionName::Zstd => Self::Zstd,
+            CompressionName::None => Self::None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

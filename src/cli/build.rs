@@ -1,6 +1,7 @@
 //! `minimage build`: programs -> an image, at its destinations.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -9,11 +10,11 @@ use tokio::runtime::{Builder, Runtime};
 use super::args::{BuildArguments, Format};
 use super::output::OutputSpec;
 use super::report::Report;
-use super::{Outcome, boxed, reports};
+use super::{Outcome, boxed, cache, reports, size};
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, Published, Registry};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
-use crate::layer::{self, Compression};
+use crate::layer::{self, Cache};
 use crate::observer::Ignore;
 use crate::oci::{Layout, LayoutError, Reference};
 use crate::path::show;
@@ -22,7 +23,10 @@ use crate::report::{EntryRecord, Report as ClosureReport};
 use crate::resolve::{self, Resolution};
 use crate::rootfs::{HostRootfs, Kind};
 use crate::roots::Keep;
-use crate::spec::{BuildSpec, ConfigEdits, Epoch, Hints, Search, Source};
+use crate::spec::{
+    Algorithm, BuildSpec, Compression, ConfigEdits, Epoch, Hints, LayerOptions, Layering, LevelError, Search,
+    Source,
+};
 
 /// What is wrong with a request before anything is read.
 #[derive(Debug, Error)]
@@ -73,6 +77,35 @@ fn runtime() -> Result<Runtime, Box<dyn Explain>> {
 struct Target<'a> {
     destination: Box<dyn Destination + 'a>,
     place: String,
+    /// The directory, if it is a layout.
+    layout: Option<PathBuf>,
+}
+
+/// Where an image is put together.
+struct Workplace {
+    layout: Layout,
+    /// Vanishes with the value.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+impl Workplace {
+    /// Chooses the place from which the fewest bytes must be copied: the layout that the image goes to, else the one
+    /// in the cache. Layers that are not compressed are not kept there.
+    fn choose(
+        targets: &[Target],
+        cache: Option<&Cache>,
+        options: &LayerOptions,
+    ) -> Result<Self, Box<dyn Explain>> {
+        if let Some(path) = targets.iter().find_map(|target| target.layout.as_deref()) {
+            return Ok(Self { layout: Layout::create(path).map_err(boxed)?, _scratch: None });
+        }
+        if let Some(cache) = cache.filter(|_| options.compression.algorithm() != Algorithm::None) {
+            return Ok(Self { layout: cache.layout().clone(), _scratch: None });
+        }
+        let scratch = scratch_directory()?;
+        let layout = Layout::create_temporary(scratch.path()).map_err(boxed)?;
+        Ok(Self { layout, _scratch: Some(scratch) })
+    }
 }
 
 pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
@@ -85,7 +118,7 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
     let resolution = resolve::closure(&rootfs, &spec.roots, &spec.search).map_err(boxed)?;
     let config = image::config(&resolution.programs, &spec.config, spec.epoch).map_err(boxed)?;
-    let plan = layer::plan(&resolution.closure);
+    let plan = layer::plan(&resolution.closure, spec.layers.layering);
     let closure_report = ClosureReport::new(&directory.display().to_string(), &resolution, &plan);
     if let Some(file) = &arguments.report {
         reports::write(&closure_report, file)?;
@@ -94,19 +127,24 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
         return print(&closure_report, arguments.format, report);
     }
 
-    let scratch = scratch_directory()?;
-    let layout = Layout::create(scratch.path()).map_err(boxed)?;
-    let layers = layer::write(&plan, &rootfs, spec.epoch, Compression::default(), &layout).map_err(boxed)?;
-    let image = image::assemble(&layers, config, spec.epoch, &layout).map_err(boxed)?;
+    let cache = cache::open(&arguments.cache, report);
+    let workplace = Workplace::choose(&targets, cache.as_ref(), &spec.layers)?;
+    let layout = &workplace.layout;
+    let layers =
+        layer::write(&plan, &rootfs, spec.epoch, &spec.layers, layout, cache.as_ref()).map_err(boxed)?;
+    let image = image::assemble(&layers, config, spec.epoch, layout).map_err(boxed)?;
 
     summary(&resolution, &layers, report);
     for target in targets {
-        let published = target.destination.publish(&layout, &image, &names).map_err(boxed)?;
+        let published = target.destination.publish(layout, &image, &names).map_err(boxed)?;
         report.say(&format!("  to {}", target.place));
         for line in lines(&published) {
             report.line(&line)?;
         }
         reports::remember(&closure_report, published.digest);
+    }
+    if let Some(cache) = &cache {
+        cache::trim(cache);
     }
     Ok(())
 }
@@ -139,7 +177,18 @@ fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
         },
     };
     let config = ConfigEdits { arguments: arguments.arguments.clone() };
-    Ok(BuildSpec { source, roots: roots.collect(), search, config, epoch })
+    let layers = layer_options(arguments).map_err(boxed)?;
+    Ok(BuildSpec { source, roots: roots.collect(), search, config, epoch, layers })
+}
+
+fn layer_options(arguments: &BuildArguments) -> Result<LayerOptions, LevelError> {
+    let algorithm = Algorithm::from(arguments.compression);
+    let compression = match arguments.compression_level {
+        Some(level) => Compression::at_level(algorithm, level)?,
+        None => algorithm.into(),
+    };
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Ok(LayerOptions { layering: Layering::default(), compression, threads })
 }
 
 /// Returns the names of the image: the tags, and the value of `--push`.
@@ -177,18 +226,19 @@ fn targets<'a>(
             OutputSpec::Archive { path, kind } => {
                 let path = path.unwrap_or_else(archive_name);
                 let place = path.display().to_string();
-                Ok(Target { destination: Box::new(Archive { path, kind }), place })
+                Ok(Target { destination: Box::new(Archive { path, kind }), place, layout: None })
             }
             OutputSpec::Directory { path } => {
                 let place = path.display().to_string();
-                Ok(Target { destination: Box::new(LayoutDirectory { path }), place })
+                let layout = Some(path.clone());
+                Ok(Target { destination: Box::new(LayoutDirectory { path }), place, layout })
             }
             OutputSpec::Registry => {
                 let options =
                     Options { insecure_hosts: arguments.insecure_registries.clone(), ..Options::default() };
                 let destination = Registry { client: Client::new(options), runtime, observer: &Ignore };
                 let place = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-                Ok(Target { destination: Box::new(destination), place })
+                Ok(Target { destination: Box::new(destination), place, layout: None })
             }
         })
         .collect()
@@ -236,14 +286,6 @@ fn summary(resolution: &Resolution, layers: &[layer::Layer], report: &mut Report
         size(bytes),
         size(blobs)
     ));
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
 }
 
 /// Returns the lines that scripts read: one for each name, or the bare digest.

@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod cache;
 mod output;
 mod report;
 mod reports;
@@ -12,10 +13,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::json;
 
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Command, Format};
 use self::report::Report;
 use crate::explain::Explain;
+use crate::layer;
 
 /// Runs minimage with `arguments`, the name of the program first, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -30,7 +33,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tree(options) => tree::run(options, &mut report),
         Command::Why(options) => why::why(options, &mut report),
         Command::WhyNot(options) => why::why_not(options, &mut report),
-        Command::Version => report.line(env!("CARGO_PKG_VERSION")),
+        Command::Cache(command) => cache::run(command, &mut report),
+        Command::Version(options) => report.line(&version(options.format)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,6 +42,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             report.failed(&*error);
             ExitCode::from(error.failure() as u8)
         }
+    }
+}
+
+/// Returns a number of bytes as people read it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// Returns the version: of the program, and of the bytes that it writes.
+fn version(format: Format) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match format {
+        Format::Text => version.to_owned(),
+        Format::Json => json!({ "version": version, "format": layer::FORMAT_VERSION }).to_string(),
     }
 }
 

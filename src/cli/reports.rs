@@ -4,10 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
 use thiserror::Error;
 use tracing::debug;
 
-use super::{Outcome, boxed};
+use super::{Outcome, boxed, cache};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::oci::{Digest, publish, scratch};
 use crate::report::Report;
@@ -54,22 +55,29 @@ impl Explain for ReportFileError {
 
 /// Writes `report` to `path`, whole or not at all.
 pub(super) fn write(report: &Report, path: &Path) -> Outcome {
-    save(report, path).map_err(|source| boxed(ReportFileError::Write { path: path.to_owned(), source }))
+    let saved = save(report, path).and_then(|file| publish(file, path));
+    saved.map_err(|source| boxed(ReportFileError::Write { path: path.to_owned(), source }))
 }
 
-fn save(report: &Report, path: &Path) -> io::Result<()> {
+/// Writes `report` to a file beside `path`, which has no name yet.
+fn save(report: &Report, path: &Path) -> io::Result<NamedTempFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = scratch(directory.unwrap_or(Path::new(".")))?;
     io::Write::write_all(&mut file, report.to_json().as_bytes())?;
-    publish(file, path)
+    Ok(file)
 }
 
 /// Keeps `report` of the image `digest` in the cache. An image without it is as good: failing is not an error.
 pub(super) fn remember(report: &Report, digest: Digest) {
     let Some(directory) = directory() else { return };
+    // Without waiting for the disk: nothing is lost with them.
+    let keep = |name: &str| {
+        let path = directory.join(name);
+        save(report, &path)?.persist(path).map(drop).map_err(|error| error.error)
+    };
     let kept = fs::create_dir_all(&directory)
-        .and_then(|()| save(report, &directory.join(format!("{}.json", digest.hex()))))
-        .and_then(|()| save(report, &directory.join(LAST)));
+        .and_then(|()| keep(&format!("{}.json", digest.hex())))
+        .and_then(|()| keep(LAST));
     if let Err(error) = kept {
         debug!(%error, directory = %directory.display(), "the closure report is not kept");
     }
@@ -89,9 +97,7 @@ pub(super) fn read(path: Option<&Path>) -> Result<Report, Box<dyn Explain>> {
     Report::parse(&bytes, &file.display().to_string()).map_err(boxed)
 }
 
-/// Returns the directory that keeps reports (XDG Base Directory Specification), if the user has one.
+/// Returns the directory that keeps reports, if the user has one.
 fn directory() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(cache.join("minimage").join("v1").join("reports"))
+    Some(cache::directory()?.join("v1").join("reports"))
 }

@@ -12,6 +12,7 @@ use crate::path::RawPath;
 use crate::report::{DemandRecord, Report as ClosureReport};
 use crate::resolve;
 use crate::rootfs::{HostRootfs, chase};
+use crate::spec::Layering;
 
 /// The path is not where the question puts it.
 #[derive(Debug, Error)]
@@ -74,7 +75,7 @@ fn closure_report(arguments: &WhyArguments) -> Result<ClosureReport, Box<dyn Exp
     let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
     let roots: Vec<_> = arguments.programs.iter().map(|program| arguments.source.root(program)).collect();
     let resolution = resolve::closure(&rootfs, &roots, &arguments.source.search()).map_err(boxed)?;
-    let plan = layer::plan(&resolution.closure);
+    let plan = layer::plan(&resolution.closure, Layering::default());
     Ok(ClosureReport::new(&directory.display().to_string(), &resolution, &plan))
 }
 

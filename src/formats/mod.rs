@@ -31,6 +31,39 @@ pub trait ReadAt {
 
     /// Returns the length of the file in bytes.
     fn size(&self) -> u64;
+
+    /// Returns which version of which file this is at this moment, or `None` if the source cannot tell.
+    ///
+    /// # Errors
+    /// Whatever the source says.
+    fn stamp(&self) -> io::Result<Option<Stamp>> {
+        Ok(None)
+    }
+}
+
+/// Which version of which file: as long as it stays the same, so do the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// The device.
+    pub device: u64,
+    /// The number of the file there.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When its bytes changed last, in nanoseconds since 1970.
+    pub modified: i128,
+    /// When anything about it changed last, in nanoseconds since 1970.
+    pub changed: i128,
+    /// Whether all this means the same tomorrow. Some file systems number their files anew, or are late with times.
+    pub is_lasting: bool,
+}
+
+impl Stamp {
+    /// Returns whether a later version of the file is sure to have another stamp, if times up to `settled`, in
+    /// nanoseconds since 1970, will not come again.
+    pub fn is_settled(&self, settled: i128) -> bool {
+        self.is_lasting && self.modified < settled && self.changed < settled
+    }
 }
 
 impl ReadAt for &[u8] {

@@ -1,104 +1,73 @@
-//! The bytes of a tar -> the bytes of a blob.
+//! A group of the tar -> one member of the blob.
 //!
-//! A gzip blob is a row of members, cut by length alone, so that its bytes depend on nothing but the tar. libdeflate
-//! takes each member whole: how the bytes arrive cannot matter.
+//! Each member is compressed whole and by itself, so its bytes depend on nothing but the group, the level and the
+//! version of the library, which `Cargo.toml` pins.
+
+use std::io;
 
 use libdeflater::{CompressionLvl, Compressor, Crc};
 
-use crate::oci::MediaType;
+use crate::spec::{Algorithm, Compression};
 
-/// How much of the tar one gzip member holds, in bytes. Splitting there costs 0.14 % (FORMATS.md 6.1).
-const MEMBER: usize = 1 << 20;
-/// The level of libdeflate, from 0 to 12.
-const LEVEL: i32 = 6;
-/// No name, no time, no flags, operating system unknown.
-const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// No name, no time, no flags, operating system unknown (RFC 1952).
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+const GZIP_TRAILER: usize = 8;
+/// The version of libdeflate in `Cargo.toml`.
+const LIBDEFLATE: &str = "1.26";
 
-/// How layers are compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// gzip, which everybody reads.
-    #[default]
-    Gzip,
-    /// Not at all.
+/// Compresses groups.
+pub(super) enum Encoder {
+    Gzip(Compressor),
+    Zstd(i32),
     None,
-}
-
-impl Compression {
-    /// Returns the media type of a layer compressed like this.
-    pub fn media_type(self) -> MediaType {
-        match self {
-            Self::Gzip => MediaType::ImageLayerGzip,
-            Self::None => MediaType::ImageLayer,
-        }
-    }
-}
-
-/// Compresses piece by piece: bytes go in, finished parts of the blob come out.
-pub(super) struct Encoder {
-    compression: Compression,
-    compressor: Compressor,
-    pending: Vec<u8>,
 }
 
 impl Encoder {
     pub(super) fn new(compression: Compression) -> Self {
-        let level = CompressionLvl::new(LEVEL).unwrap_or_default();
-        Self { compression, compressor: Compressor::new(level), pending: Vec::new() }
-    }
-
-    /// Takes `bytes`, and passes what of the blob is finished to `sink`.
-    pub(super) fn push<E>(
-        &mut self,
-        bytes: &[u8],
-        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if self.compression == Compression::None {
-            return sink(bytes);
+        let level = i32::from(compression.level());
+        match compression.algorithm() {
+            // `Compression` holds no level that libdeflate lacks.
+            Algorithm::Gzip => Self::Gzip(Compressor::new(CompressionLvl::new(level).unwrap_or_default())),
+            Algorithm::Zstd => Self::Zstd(level),
+            Algorithm::None => Self::None,
         }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let take = (MEMBER - self.pending.len()).min(rest.len());
-            let (now, later) = rest.split_at(take);
-            self.pending.extend_from_slice(now);
-            rest = later;
-            if self.pending.len() == MEMBER {
-                self.flush(sink)?;
-            }
+    }
+
+    /// Returns the member that holds `group`.
+    pub(super) fn member(&mut self, group: Vec<u8>) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(compressor) => gzip(compressor, &group),
+            // A new context each time: what libzstd promises of a used one is less than we promise.
+            Self::Zstd(level) => zstd::bulk::compress(&group, *level),
+            Self::None => Ok(group),
         }
-        Ok(())
-    }
-
-    /// Passes the rest of the blob to `sink`.
-    pub(super) fn finish<E>(mut self, sink: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        if self.pending.is_empty() { Ok(()) } else { self.flush(sink) }
-    }
-
-    fn flush<E>(&mut self, sink: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let raw = std::mem::take(&mut self.pending);
-        let result = sink(&member(&mut self.compressor, &raw));
-        self.pending = raw;
-        self.pending.clear();
-        result
     }
 }
 
-/// Returns one gzip member that holds `raw` (RFC 1952).
-fn member(compressor: &mut Compressor, raw: &[u8]) -> Vec<u8> {
-    let bound = compressor.deflate_compress_bound(raw.len());
-    let mut bytes = HEADER.to_vec();
-    bytes.resize(HEADER.len() + bound, 0);
-    // The bound is what makes the only possible error, too little room, impossible.
-    #[expect(clippy::expect_used)]
-    let len = compressor
-        .deflate_compress(raw, &mut bytes[HEADER.len()..])
-        .expect("the output has the room it needs");
-    bytes.truncate(HEADER.len() + len);
+/// Returns what the bytes of a member depend on apart from the group: library, version, level.
+pub(super) fn compressor_id(compression: Compression) -> String {
+    let level = compression.level();
+    match compression.algorithm() {
+        Algorithm::Gzip => format!("libdeflate/{LIBDEFLATE}/{level}"),
+        Algorithm::Zstd => format!("libzstd/{}/{level}", zstd::zstd_safe::version_string()),
+        Algorithm::None => "none".to_owned(),
+    }
+}
+
+fn gzip(compressor: &mut Compressor, group: &[u8]) -> io::Result<Vec<u8>> {
+    let bound = compressor.deflate_compress_bound(group.len());
+    let mut member = Vec::with_capacity(GZIP_HEADER.len() + bound + GZIP_TRAILER);
+    member.extend(GZIP_HEADER);
+    member.resize(GZIP_HEADER.len() + bound, 0);
+    let deflated =
+        compressor.deflate_compress(group, &mut member[GZIP_HEADER.len()..]).map_err(io::Error::other)?;
+    member.truncate(GZIP_HEADER.len() + deflated);
     let mut crc = Crc::new();
-    crc.update(raw);
-    bytes.extend(crc.sum().to_le_bytes());
-    bytes.extend((raw.len() as u32).to_le_bytes());
-    bytes
+    crc.update(group);
+    member.extend(crc.sum().to_le_bytes());
+    // RFC 1952 wants the length modulo 2^32; a group is far shorter.
+    member.extend((group.len() as u32).to_le_bytes());
+    Ok(member)
 }
 
 #[cfg(test)]
@@ -109,29 +78,36 @@ mod tests {
 
     use super::*;
 
-    fn compressed(raw: &[u8], piece: usize) -> Vec<u8> {
-        let mut blob = Vec::new();
-        let mut sink = |bytes: &[u8]| {
-            blob.extend_from_slice(bytes);
-            Ok::<_, ()>(())
-        };
-        let mut encoder = Encoder::new(Compression::Gzip);
-        for piece in raw.chunks(piece) {
-            encoder.push(piece, &mut sink).unwrap();
-        }
-        encoder.finish(&mut sink).unwrap();
-        blob
+    fn noise(len: u32) -> Vec<u8> {
+        (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 27) as u8).collect()
     }
 
     #[test]
-    fn pieces_do_not_matter_and_others_read_it() {
-        let raw: Vec<u8> =
-            (0..MEMBER as u32 * 2 + 12_345).map(|i| (i.wrapping_mul(2_654_435_761) >> 27) as u8).collect();
-        let blob = compressed(&raw, raw.len());
-        assert_eq!(blob, compressed(&raw, 1000));
-        assert_eq!(blob, compressed(&raw, MEMBER));
+    fn others_read_a_row_of_members() {
+        let (one, other) = (noise(100_000), noise(77));
+        let members = |algorithm: Algorithm| {
+            let mut encoder = Encoder::new(algorithm.into());
+            [encoder.member(one.clone()).unwrap(), encoder.member(other.clone()).unwrap()].concat()
+        };
+        let tar = [one.as_slice(), &other].concat();
         let mut read = Vec::new();
-        MultiGzDecoder::new(blob.as_slice()).read_to_end(&mut read).unwrap();
-        assert!(read == raw);
+        MultiGzDecoder::new(members(Algorithm::Gzip).as_slice()).read_to_end(&mut read).unwrap();
+        assert!(read == tar);
+        assert!(zstd::stream::decode_all(members(Algorithm::Zstd).as_slice()).unwrap() == tar);
+        assert!(members(Algorithm::None) == tar);
+    }
+
+    #[test]
+    fn a_used_encoder_gives_what_a_new_one_gives() {
+        for algorithm in [Algorithm::Gzip, Algorithm::Zstd, Algorithm::None] {
+            for level in algorithm.levels() {
+                let compression = Compression::at_level(algorithm, level).unwrap();
+                let mut used = Encoder::new(compression);
+                used.member(noise(20_000)).unwrap();
+                let group = noise(30_000);
+                let new = Encoder::new(compression).member(group.clone()).unwrap();
+                assert!(used.member(group.clone()).unwrap() == new, "{}", compressor_id(compression));
+            }
+        }
     }
 }

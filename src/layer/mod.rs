@@ -1,11 +1,19 @@
 //! Closure -> layer plan -> tar -> compressed blob.
 
+mod cache;
 mod compress;
+mod groups;
+mod pipeline;
 mod plan;
+mod read;
 mod tar;
 mod write;
 
-pub use compress::Compression;
+pub use cache::{Cache, CacheError, Pruned, Usage};
 pub use plan::{LayerPlan, PlannedEntry, PlannedLayer, plan};
 pub use tar::{BLOCK, TarError};
 pub use write::{Layer, LayerError, write};
+
+/// The version of everything that decides a byte of a layer: the tar, the groups it is cut into, the members. Other
+/// bytes for the same files and options are a new version.
+pub const FORMAT_VERSION: u32 = 1;

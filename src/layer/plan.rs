@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::closure::{Closure, Content};
 use crate::path::RootPath;
 use crate::rootfs::{FileId, Kind, Node};
+use crate::spec::Layering;
 
 /// Which path goes into which layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,10 +36,19 @@ pub struct PlannedEntry {
     pub hard_link_to: Option<RootPath>,
 }
 
-/// Returns the plan of `closure` as a single layer.
-pub fn plan(closure: &Closure) -> LayerPlan {
+/// Returns the plan of `closure`.
+pub fn plan(closure: &Closure, layering: Layering) -> LayerPlan {
+    match layering {
+        Layering::Single => {
+            let name = "everything".to_owned();
+            LayerPlan { layers: vec![PlannedLayer { name, entries: entries(closure) }] }
+        }
+    }
+}
+
+fn entries(closure: &Closure) -> Vec<PlannedEntry> {
     let mut first_paths: BTreeMap<FileId, RootPath> = BTreeMap::new();
-    let entries = closure.entries().map(|(path, entry)| {
+    let planned = closure.entries().map(|(path, entry)| {
         let is_shared = entry.node.kind == Kind::File && entry.node.links > 1;
         let first = is_shared.then(|| first_paths.entry(entry.node.id).or_insert_with(|| path.clone()));
         PlannedEntry {
@@ -48,6 +58,5 @@ pub fn plan(closure: &Closure) -> LayerPlan {
             hard_link_to: first.filter(|first| *first != path).cloned(),
         }
     });
-    let entries = entries.collect();
-    LayerPlan { layers: vec![PlannedLayer { name: "everything".to_owned(), entries }] }
+    planned.collect()
 }

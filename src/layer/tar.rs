@@ -3,25 +3,24 @@
 //! The bytes are those that BuildKit's OCI worker exports for the same files, so that both routes give one diff_id:
 //! ustar where everything fits, a PAX header only where it does not, no times but the epoch, names of nobody.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
 
 use tar::{EntryType, Header, UstarHeader};
 use thiserror::Error;
 
-use super::plan::{PlannedEntry, PlannedLayer};
-use crate::closure::Content;
-use crate::formats::ReadAt;
+use super::plan::PlannedEntry;
 use crate::path::RootPath;
-use crate::rootfs::{Kind, Rootfs, RootfsError};
+use crate::rootfs::{Kind, RootfsError};
 use crate::spec::Epoch;
 
 /// The unit of a tar, in bytes.
 pub const BLOCK: usize = 512;
+/// What a tar ends with.
+pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 const NAME_MAX: usize = 100;
 const PREFIX_MAX: usize = 155;
 const ID_MAX: u32 = 0o7_777_777;
 const SIZE_MAX: u64 = 1 << 33;
-const CHUNK: usize = 1 << 20;
 
 /// Why a tar cannot be written.
 #[derive(Debug, Error)]
@@ -30,13 +29,11 @@ pub enum TarError {
     /// The source cannot be read.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
-    /// A file had another length than when it was looked up.
-    #[error("`{path}` changed while it was read: {expected} bytes were expected")]
+    /// A file is not what it was when it was looked up, or was written to while it was read.
+    #[error("`{path}` changed while it was read")]
     Changed {
         /// The file, inside the source.
         path: RootPath,
-        /// Its length when it was looked up, in bytes.
-        expected: u64,
     },
     /// An entry is of a kind that no image holds.
     #[error("`{path}` is {what}, which cannot be put into an image")]
@@ -52,74 +49,24 @@ pub enum TarError {
         /// The entry.
         path: RootPath,
     },
-    /// The sink refuses.
-    #[error("cannot write the layer")]
-    Write {
-        /// What it says.
-        source: io::Error,
+    /// Capabilities count in one user namespace only, or cannot be read.
+    #[error("`{path}` has file capabilities that {what}")]
+    Capability {
+        /// The entry.
+        path: RootPath,
+        /// What is wrong with them.
+        what: &'static str,
     },
 }
 
-/// Writes the tar of `layer`, with its end, to `sink`.
-pub(super) fn write(
-    layer: &PlannedLayer,
-    rootfs: &dyn Rootfs,
-    epoch: Epoch,
-    sink: &mut dyn Write,
-) -> Result<(), TarError> {
-    let io = |source| TarError::Write { source };
-    let mut buffer = vec![0; CHUNK];
-    for entry in &layer.entries {
-        sink.write_all(&head(entry, epoch)?).map_err(io)?;
-        let Content::Source(path) = &entry.content else { continue };
-        if entry.hard_link_to.is_none() {
-            let file = rootfs.open(path)?;
-            let error = |source| RootfsError::Read {
-                action: "read",
-                path: path.clone(),
-                rootfs: rootfs.name().to_owned(),
-                source,
-            };
-            copy(&*file, path, entry.node.size, &mut buffer, error, sink)?;
-        }
-    }
-    sink.write_all(&[0; 2 * BLOCK]).map_err(io)
-}
-
-/// Copies exactly `size` bytes, and checks that there are no more.
-fn copy(
-    file: &dyn ReadAt,
-    path: &RootPath,
-    size: u64,
-    buffer: &mut [u8],
-    error: impl Fn(io::Error) -> RootfsError,
-    sink: &mut dyn Write,
-) -> Result<(), TarError> {
-    let changed = || TarError::Changed { path: path.clone(), expected: size };
-    let mut at = 0;
-    while at < size {
-        let want = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
-        let count = file.read_at(at, &mut buffer[..want]).map_err(&error)?;
-        if count == 0 {
-            return Err(changed());
-        }
-        sink.write_all(&buffer[..count]).map_err(|source| TarError::Write { source })?;
-        at += count as u64;
-    }
-    if file.read_at(size, &mut buffer[..1]).map_err(&error)? != 0 {
-        return Err(changed());
-    }
-    let padding = padding(size);
-    sink.write_all(&[0; BLOCK][..padding]).map_err(|source| TarError::Write { source })
-}
-
-fn padding(size: u64) -> usize {
+/// Returns how many zeros follow the `size` bytes of a file.
+pub(super) fn padding(size: u64) -> usize {
     let over = (size % BLOCK as u64) as usize;
     if over == 0 { 0 } else { BLOCK - over }
 }
 
 /// Returns the header of `entry`, with its PAX header in front if it needs one.
-fn head(entry: &PlannedEntry, epoch: Epoch) -> Result<Vec<u8>, TarError> {
+pub(super) fn head(entry: &PlannedEntry, epoch: Epoch) -> Result<Vec<u8>, TarError> {
     let node = &entry.node;
     if entry.path.file_name().starts_with(b".wh.") {
         return Err(TarError::Whiteout { path: entry.path.clone() });
@@ -139,7 +86,9 @@ fn head(entry: &PlannedEntry, epoch: Epoch) -> Result<Vec<u8>, TarError> {
     let mut records: Vec<(&[u8], Vec<u8>)> = Vec::new();
     // Repeated on each hard link: engines change the owner of a link after unpacking it, which drops capabilities.
     if let Some(capability) = &node.capability {
-        records.push((b"SCHILY.xattr.security.capability", capability.clone()));
+        let value = portable_capability(capability)
+            .map_err(|what| TarError::Capability { path: entry.path.clone(), what })?;
+        records.push((b"SCHILY.xattr.security.capability", value.into_owned()));
     }
     for (key, id) in [(b"gid".as_slice(), node.gid), (b"uid", node.uid)] {
         if id > ID_MAX {
@@ -172,9 +121,9 @@ fn head(entry: &PlannedEntry, epoch: Epoch) -> Result<Vec<u8>, TarError> {
                 put(&mut ustar.prefix, prefix);
                 put(&mut ustar.name, rest);
             }
-            None => put(&mut ustar.name, &ascii(&name)),
+            None => put(&mut ustar.name, cut(&ascii(&name))),
         }
-        put(&mut ustar.linkname, &ascii(link));
+        put(&mut ustar.linkname, cut(&ascii(link)));
         put(&mut ustar.dev_major, b"0000000");
         put(&mut ustar.dev_minor, b"0000000");
     }
@@ -221,7 +170,9 @@ fn pax(name: &[u8], records: &[(&[u8], Vec<u8>)]) -> Vec<u8> {
     header.set_mtime(0);
     header.set_size(data.len() as u64);
     if let Some(UstarHeader { name: field, .. }) = header.as_ustar_mut() {
-        put(field, &ascii(&pax_name(name)));
+        let name = ascii(&pax_name(name));
+        let shown = &name[..name.len().min(NAME_MAX)];
+        put(field, shown.strip_suffix(b"/").unwrap_or(shown));
     }
     let mut bytes = finished(header).to_vec();
     bytes.extend(&data);
@@ -255,6 +206,25 @@ fn pax_name(name: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
+/// Returns the capabilities in a form that holds on every machine: version 3 says which user is root in their
+/// namespace, and with 0 means the same as version 2 (`linux/capability.h`).
+fn portable_capability(value: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
+    match (value, value.len()) {
+        ([_, _, _, 1, ..], 12) | ([_, _, _, 2, ..], 20) => Ok(Cow::Borrowed(value)),
+        ([a, b, c, 3, sets @ .., 0, 0, 0, 0], 24) => Ok(Cow::Owned([&[*a, *b, *c, 2], sets].concat())),
+        ([_, _, _, 3, ..], 24) => Err("count in one user namespace only"),
+        _ => Err("are of an unknown form"),
+    }
+}
+
+/// Returns what Go's writer puts into a name field that `text` is too long for: no slash at the end.
+fn cut(text: &[u8]) -> &[u8] {
+    match text.get(..NAME_MAX) {
+        Some(start) if text.len() > NAME_MAX => start.strip_suffix(b"/").unwrap_or(start),
+        _ => text,
+    }
+}
+
 fn ascii(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(u8::is_ascii).collect()
 }
@@ -279,7 +249,8 @@ fn finished(header: Header) -> [u8; BLOCK] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rootfs::{MemoryRootfs, Node};
+    use crate::closure::Content;
+    use crate::rootfs::Node;
 
     fn planned(path: &[u8], node: Node) -> PlannedEntry {
         let path = RootPath::from_normal(path).unwrap();
@@ -322,7 +293,8 @@ mod tests {
             (long(0, 100), 1, 100, 0),
             (long(40, 60), 1, 60, 79),
             (long(0, 101), 3, 100, 0),
-            (long(100, 60), 3, 100, 0),
+            // The 100th byte is a slash, which Go leaves away.
+            (long(100, 60), 3, 99, 0),
             ("/käse".as_bytes().to_vec(), 3, 3, 0),
         ] {
             let bytes = head(&planned(&path, Node::file(0)), Epoch::default()).unwrap();
@@ -335,13 +307,15 @@ mod tests {
 
     #[test]
     fn pax_records_are_sorted_and_count_themselves() {
-        let node = Node { capability: Some(vec![1, 0, 2]), uid: ID_MAX + 1, ..Node::file(0) };
+        let capability = [1, 0, 0, 2].into_iter().chain([0; 16]).collect::<Vec<u8>>();
+        let node = Node { capability: Some(capability.clone()), uid: ID_MAX + 1, ..Node::file(0) };
         let bytes = head(&planned(b"/bin/ping", node), Epoch::default()).unwrap();
         assert_eq!(text(&bytes[..100]), "bin/PaxHeaders.0/ping");
         assert_eq!(&bytes[100..108], b"0000000\0");
         assert_eq!(&bytes[329..345], &[0; 16], "device fields of a PAX header stay empty");
         let data = &bytes[BLOCK..2 * BLOCK];
-        let expected = b"40 SCHILY.xattr.security.capability=\x01\x00\x02\n15 uid=2097152\n";
+        let expected =
+            [b"57 SCHILY.xattr.security.capability=".as_slice(), &capability, b"\n15 uid=2097152\n"].concat();
         assert_eq!(&data[..expected.len()], expected);
         for (len, value) in [(8, 3), (9, 4), (11, 5), (99, 93), (101, 94), (102, 95)] {
             let record = pax_record(b"k", &b"v".repeat(value));
@@ -351,18 +325,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changes_is_an_error() {
-        let mut rootfs = MemoryRootfs::new("tree");
-        rootfs.file("/f", b"four");
-        for (size, fine) in [(3, false), (4, true), (5, false)] {
-            let entries = vec![planned(b"/f", Node::file(size))];
-            let layer = PlannedLayer { name: String::new(), entries };
-            let mut tar = Vec::new();
-            let written = write(&layer, &rootfs, Epoch::default(), &mut tar);
-            assert_eq!(written.is_ok(), fine, "{size}");
-            if fine {
-                assert_eq!(tar.len(), 4 * BLOCK);
-            }
+    fn capabilities_are_portable_or_refused() {
+        let version = |version: u8, len: usize| {
+            let mut value = vec![0_u8; len];
+            (value[0], value[3], value[5]) = (1, version, 32);
+            value
+        };
+        let mut foreign = version(3, 24);
+        foreign[20] = 7;
+        assert_eq!(&*portable_capability(&version(1, 12)).unwrap(), version(1, 12));
+        assert_eq!(&*portable_capability(&version(2, 20)).unwrap(), version(2, 20));
+        assert_eq!(&*portable_capability(&version(3, 24)).unwrap(), version(2, 20));
+        for bad in [foreign, version(3, 20), version(2, 24), version(4, 20), Vec::new()] {
+            assert!(portable_capability(&bad).is_err(), "{bad:?}");
         }
     }
 

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 use thiserror::Error;
+use tracing::warn;
 
 use super::{
     Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, Manifest, MediaType, Reference, Sealed,
@@ -16,6 +18,8 @@ use crate::explain::{Explain, Explanation};
 
 /// The largest JSON document that is read, in bytes. Registries refuse manifests above 4 MiB.
 const DOCUMENT_MAX: u64 = 8 << 20;
+/// How much of a blob is read at once, in bytes.
+const CHUNK: usize = 1 << 18;
 const ANNOTATION_TAG: &str = "org.opencontainers.image.ref.name";
 const ANNOTATION_NAME: &str = "io.containerd.image.name";
 const LAYOUT_FILE: &str = "oci-layout";
@@ -25,6 +29,14 @@ const INDEX_FILE: &str = "index.json";
 #[derive(Debug, Clone)]
 pub struct Layout {
     path: PathBuf,
+    lifetime: Lifetime,
+}
+
+/// Whether what is written must outlive a crash of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lifetime {
+    Lasting,
+    Temporary,
 }
 
 /// A manifest or index with the names it goes by; without names it is found by its digest only.
@@ -113,17 +125,40 @@ impl Layout {
     /// # Errors
     /// [`LayoutError::NotALayout`] if the directory holds anything else; [`LayoutError::Io`].
     pub fn create(path: &Path) -> Result<Self, LayoutError> {
+        Self::with(path, Lifetime::Lasting)
+    }
+
+    /// Opens a layout as [`Layout::create`] does, for images on their way elsewhere: it waits for no disk, and a
+    /// crash of the machine may leave it with blobs that are not what their names say.
+    ///
+    /// # Errors
+    /// As of [`Layout::create`].
+    pub fn create_temporary(path: &Path) -> Result<Self, LayoutError> {
+        Self::with(path, Lifetime::Temporary)
+    }
+
+    fn with(path: &Path, lifetime: Lifetime) -> Result<Self, LayoutError> {
+        let layout = Self { path: path.to_owned(), lifetime };
+        let marker = path.join(LAYOUT_FILE);
+        if marker.is_file() && layout.blobs().is_dir() {
+            return Ok(layout);
+        }
         let io = |action| move |source| LayoutError::Io { action, path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(io("create"))?;
-        let marker = path.join(LAYOUT_FILE);
+        // Another build may be making the same layout.
+        let lock = layout.lock()?;
         if !marker.is_file() {
-            if fs::read_dir(path).map_err(io("read"))?.next().is_some() {
-                return Err(LayoutError::NotALayout { path: path.to_owned() });
+            for entry in fs::read_dir(path).map_err(io("read"))? {
+                // Left by a build that was killed right here.
+                let is_unfinished = entry.map_err(io("read"))?.file_name().as_bytes().starts_with(b".tmp");
+                if !is_unfinished {
+                    return Err(LayoutError::NotALayout { path: path.to_owned() });
+                }
             }
-            replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, lifetime)?;
         }
-        let layout = Self { path: path.to_owned() };
         fs::create_dir_all(layout.blobs()).map_err(io("create"))?;
+        drop(lock);
         Ok(layout)
     }
 
@@ -146,16 +181,21 @@ impl Layout {
         Ok(BlobWriter {
             layout: self.clone(),
             file: BufWriter::with_capacity(1 << 20, file),
+            copy: None,
             hasher: Hasher::default(),
             size: 0,
         })
     }
 
-    /// Stores a sealed document.
+    /// Stores a sealed document, unless it is there.
     ///
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn put<T>(&self, document: &Sealed<T>, media_type: MediaType) -> Result<Descriptor, LayoutError> {
+        let descriptor = document.descriptor(media_type.clone());
+        if fs::read(self.blob_path(document.digest())).is_ok_and(|bytes| bytes == document.bytes()) {
+            return Ok(descriptor);
+        }
         let mut blob = self.blob()?;
         blob.append(document.bytes())?;
         blob.commit(media_type)
@@ -190,6 +230,54 @@ impl Layout {
             Ok(bytes)
         } else {
             Err(LayoutError::Corrupt { path: self.blob_path(digest) })
+        }
+    }
+
+    /// Checks a blob of any size against its digest.
+    ///
+    /// # Errors
+    /// [`LayoutError::Corrupt`] if it is another; [`LayoutError::Io`].
+    pub fn verify(&self, descriptor: &Descriptor) -> Result<(), LayoutError> {
+        let digest = self.digest_of(descriptor)?;
+        let mut hasher = Hasher::default();
+        self.pieces(descriptor, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        if hasher.finish() == digest {
+            Ok(())
+        } else {
+            Err(LayoutError::Corrupt { path: self.blob_path(digest) })
+        }
+    }
+
+    /// Copies a blob of `other`, which keeps its digest or does not arrive.
+    ///
+    /// # Errors
+    /// [`LayoutError::Corrupt`] if it is not what its name says; [`LayoutError::Io`].
+    pub fn copy_from(&self, other: &Self, descriptor: &Descriptor) -> Result<(), LayoutError> {
+        let mut blob = self.blob()?;
+        other.pieces(descriptor, |bytes| blob.append(bytes))?;
+        blob.commit_as(descriptor)
+    }
+
+    /// Passes the bytes of a blob to `each`, piece by piece.
+    fn pieces(
+        &self,
+        descriptor: &Descriptor,
+        mut each: impl FnMut(&[u8]) -> Result<(), LayoutError>,
+    ) -> Result<(), LayoutError> {
+        let mut file = self.open(descriptor)?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => each(&buffer[..count])?,
+                Err(source) => {
+                    let path = self.blob_path(self.digest_of(descriptor)?);
+                    return Err(LayoutError::Io { action: "read", path, source });
+                }
+            }
         }
     }
 
@@ -245,13 +333,19 @@ impl Layout {
         let lock = self.lock()?;
         let fresh = entries(named);
         let mut manifests = self.index()?.manifests().clone();
+        if fresh.iter().all(|new| manifests.contains(new)) {
+            return Ok(());
+        }
         manifests.retain(|old| {
             !fresh.iter().any(|new| old.annotations() == new.annotations() && name_of(old).is_some())
                 && !fresh.contains(old)
         });
         manifests.extend(fresh);
         let bytes = canonical_json(&index_of(manifests)).map_err(|source| LayoutError::Json { source })?;
-        replace(&self.path.join(INDEX_FILE), &bytes)?;
+        // First what the index refers to, then the index.
+        self.sync(&self.blobs())?;
+        replace(&self.path.join(INDEX_FILE), &bytes, self.lifetime)?;
+        self.sync(&self.path)?;
         drop(lock);
         Ok(())
     }
@@ -264,11 +358,20 @@ impl Layout {
         Ok(directory)
     }
 
+    /// Makes the names in `directory` outlive a crash.
+    fn sync(&self, directory: &Path) -> Result<(), LayoutError> {
+        if self.lifetime == Lifetime::Temporary {
+            return Ok(());
+        }
+        let synced = File::open(directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|source| LayoutError::Io { action: "write", path: directory.to_owned(), source })
+    }
+
     fn blobs(&self) -> PathBuf {
         self.path.join("blobs").join("sha256")
     }
 
-    fn blob_path(&self, digest: Digest) -> PathBuf {
+    pub(crate) fn blob_path(&self, digest: Digest) -> PathBuf {
         self.blobs().join(digest.hex())
     }
 }
@@ -319,12 +422,12 @@ fn read_document(path: &Path) -> Result<Vec<u8>, LayoutError> {
 }
 
 /// Writes `bytes` to `path` such that a reader sees the old file or the new one, never a part.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+fn replace(path: &Path, bytes: &[u8], lifetime: Lifetime) -> Result<(), LayoutError> {
     let io = |source| LayoutError::Io { action: "write", path: path.to_owned(), source };
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = scratch(directory).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
-    publish(file, path).map_err(io)
+    finish(file, path, lifetime).map_err(io)
 }
 
 /// Makes a file without a name of its own in `directory`, with the mode that any new file of this process has.
@@ -339,23 +442,47 @@ pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn finish(file: NamedTempFile, path: &Path, lifetime: Lifetime) -> io::Result<()> {
+    match lifetime {
+        Lifetime::Lasting => publish(file, path),
+        Lifetime::Temporary => file.persist(path).map(drop).map_err(|error| error.error),
+    }
+}
+
 /// A blob that is being written. Dropped, it is gone; [`commit`](BlobWriter::commit) makes it visible.
 #[derive(Debug)]
 pub struct BlobWriter {
     layout: Layout,
     file: BufWriter<NamedTempFile>,
+    copy: Option<Box<BlobWriter>>,
     hasher: Hasher,
     size: u64,
 }
 
 impl BlobWriter {
+    /// Writes the blob to `copy` too, from the start. What goes wrong there costs the copy, and nothing else.
+    pub fn with_copy(self, copy: BlobWriter) -> Self {
+        Self { copy: Some(Box::new(copy)), ..self }
+    }
+
     /// Adds `bytes` to the blob.
     ///
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
-        self.file.write_all(bytes).map_err(|source| self.error(source))?;
+        self.store(bytes)?;
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = copy.store(bytes)
+        {
+            warn!(%error, "a blob is not kept");
+            self.copy = None;
+        }
         self.hasher.update(bytes);
+        Ok(())
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
+        self.file.write_all(bytes).map_err(|source| self.error(source))?;
         self.size += bytes.len() as u64;
         Ok(())
     }
@@ -384,6 +511,9 @@ impl BlobWriter {
     }
 
     fn persist(self, digest: Digest) -> Result<(), LayoutError> {
+        if let Some(Err(error)) = self.copy.map(|copy| copy.persist(digest)) {
+            warn!(%error, "a blob is not kept");
+        }
         let directory = self.layout.blobs();
         let path = self.layout.blob_path(digest);
         let io = |source| LayoutError::Io { action: "write a blob in", path: directory, source };
@@ -391,7 +521,7 @@ impl BlobWriter {
             Ok(file) => file,
             Err(error) => return Err(io(error.into_error())),
         };
-        publish(file, &path).map_err(io)
+        finish(file, &path, self.layout.lifetime).map_err(io)
     }
 
     fn error(&self, source: io::Error) -> LayoutError {

@@ -14,11 +14,15 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlag
 use rustix::io::Errno;
 
 use super::{FileId, Kind, Node, Rootfs, RootfsError};
-use crate::formats::ReadAt;
+use crate::formats::{ReadAt, Stamp};
 use crate::path::{RawPath, RootPath};
 
 /// The largest capability attribute: version 3 has 24 bytes (capabilities(7)).
 const CAPABILITY_MAX: usize = 64;
+/// The file systems that keep numbers and times of files (`linux/magic.h`): ext, XFS, Btrfs, tmpfs, F2FS, ZFS,
+/// bcachefs. Overlays, FUSE and the network may not.
+const LASTING: [u64; 7] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e];
 
 /// A directory of the host, taken as a root filesystem.
 #[derive(Debug)]
@@ -188,5 +192,19 @@ impl ReadAt for HostFile {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn stamp(&self) -> io::Result<Option<Stamp>> {
+        let metadata = self.file.metadata()?;
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Ok(Some(Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            is_lasting: LASTING
+                .contains(&u64::try_from(rustix::fs::fstatfs(&self.file)?.f_type).unwrap_or(0)),
+        }))
     }
 }
