@@ -115,7 +115,7 @@ impl Clients {
         }
         // A client for plain http to this machine makes no TLS connection; it must not fail for want of root certificates.
         if self.is_insecure(url) || (plain && is_loopback(url)) {
-            return builder.tls_danger_accept_invalid_certs(true).build().map_err(tls);
+            builder = builder.tls_danger_accept_invalid_certs(true);
         }
         if !plain {
             let files = Certificates::of(&self.certificates, &host)?;
@@ -238,6 +238,26 @@ mod tests {
         assert!(!Zone::Public.may_name(Zone::Private) && !Zone::Private.may_name(Zone::Loopback));
         assert!(!Zone::Loopback.may_name(Zone::LinkLocal) && Zone::Loopback.may_name(Zone::Private));
         assert!(Zone::Private.may_name(Zone::Public));
+    }
+
+    #[test]
+    fn a_public_registry_does_not_send_us_home() {
+        let clients = Clients::new(Vec::new(), Vec::new(), Duration::from_secs(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (registry, target, want) in [
+            ("https://1.1.1.1/", "https://2.2.2.2/token", true),
+            ("https://1.1.1.1/", "https://127.0.0.1/token", false),
+            ("https://1.1.1.1/", "https://[::ffff:10.0.0.1]/token", false),
+            ("https://1.1.1.1/", "https://169.254.169.254/token", false),
+            ("https://10.0.0.1/", "https://10.0.0.2/token", true),
+            ("https://10.0.0.1/", "https://127.0.0.1/token", false),
+            ("http://127.0.0.1/", "http://127.0.0.1:81/token", true),
+            ("http://127.0.0.1/", "http://localhost:81/token", true),
+        ] {
+            let (registry, target) = (registry.parse().unwrap(), target.parse().unwrap());
+            let got = runtime.block_on(clients.admitted(&registry, &target));
+            assert_eq!(got.is_ok(), want, "{registry} -> {target}");
+        }
     }
 
     #[test]

@@ -421,3 +421,143 @@ async fn answer(program: &str, server: &str) -> Result<Option<Credential>, Crede
         Answer { username, secret } => Some(Credential::Password { user: username, password: secret }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn found(document: &Value, form: Form, registry: &str, repository: &str) -> String {
+        let bytes = document.to_string();
+        let file = CredentialFile::parse(Path::new("f"), bytes.as_bytes(), form);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = file.and_then(|file| runtime.block_on(file.credential(registry, repository)));
+        match outcome {
+            Ok(None) => "nothing".to_owned(),
+            Ok(Some(Credential::Password { user, password })) => format!("{user}:{password}"),
+            Ok(Some(Credential::Identity { token })) => format!("identity {token}"),
+            Ok(Some(Credential::Bearer { token })) => format!("bearer {token}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn entry(name: &str) -> Value {
+        json!({ "auth": STANDARD.encode(format!("{name}:pw")) })
+    }
+
+    #[test]
+    fn entries_are_found_by_every_form_of_their_name() {
+        use Form::{Containers, Docker, Dockercfg};
+        let hub = json!({ "auths": { "https://index.docker.io/v1/": entry("hub") } });
+        let paths = json!({ "auths": {
+            "r.example": entry("host"), "r.example/a": entry("a"), "r.example/a/b/": entry("ab"),
+            "r.example:5000": entry("port"), "https://s.example/v2/": entry("url"),
+            "docker.io/library": entry("official"),
+        } });
+        for (document, form, registry, repository, want) in [
+            (&hub, Docker, "docker.io", "library/x", "hub:pw"),
+            (&hub, Containers, "docker.io", "library/x", "hub:pw"),
+            (&hub, Docker, "index.docker.example", "x", "nothing"),
+            (&hub["auths"], Dockercfg, "docker.io", "x/y", "hub:pw"),
+            (&paths, Containers, "r.example", "a/b/c", "ab:pw"),
+            (&paths, Containers, "r.example", "a/bc", "a:pw"),
+            (&paths, Containers, "r.example", "ab", "host:pw"),
+            (&paths, Containers, "r.example:5000", "a/b", "port:pw"),
+            (&paths, Containers, "r.example:5001", "a/b", "nothing"),
+            (&paths, Containers, "s.example", "x", "url:pw"),
+            (&paths, Containers, "docker.io", "library/x", "official:pw"),
+            (&paths, Containers, "docker.io", "team/x", "nothing"),
+            (&paths, Docker, "r.example", "z", "host:pw"),
+            (&json!({}), Docker, "r.example", "a", "nothing"),
+            (&json!({ "auths": { "r": {} }, "credsStore": "", "other": [1] }), Docker, "r", "a", "nothing"),
+        ] {
+            assert_eq!(found(document, form, registry, repository), want, "{form:?} {registry}/{repository}");
+        }
+    }
+
+    #[test]
+    fn entries_have_several_forms() {
+        for (entry, want) in [
+            (json!({ "auth": STANDARD.encode("u:p:q\0\0") }), "u:p:q"),
+            (json!({ "username": "u", "password": "p" }), "u:p"),
+            (json!({ "auth": "", "username": "u" }), "nothing"),
+            (json!({ "auth": STANDARD.encode("<token>:x"), "identitytoken": "t" }), "identity t"),
+            (json!({ "registrytoken": "t", "identitytoken": "u" }), "bearer t"),
+            (json!({ "auth": "!" }), "the entry `r` in `f` is not base64 of `user:password`"),
+            (
+                json!({ "auth": STANDARD.encode("secret") }),
+                "the entry `r` in `f` is not base64 of `user:password`",
+            ),
+            (json!({ "auth": ["secret"] }), "`f` is no credential file: line 1, column 22"),
+        ] {
+            assert_eq!(found(&json!({ "auths": { "r": entry } }), Form::Docker, "r", "a"), want, "{entry}");
+        }
+    }
+
+    #[test]
+    fn the_environment_places_the_files() {
+        let files = |variables: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+            };
+            let paths = Files::usual(&variable).files.into_iter().map(|(path, _)| path.display().to_string());
+            paths.filter(|path| !path.starts_with("/run/containers/")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            files(&[("HOME", "/h")]),
+            ["/h/.config/containers/auth.json", "/h/.docker/config.json", "/h/.dockercfg"]
+        );
+        assert_eq!(
+            files(&[
+                ("REGISTRY_AUTH_FILE", "/f"),
+                ("XDG_RUNTIME_DIR", "/r"),
+                ("XDG_CONFIG_HOME", "/c"),
+                ("DOCKER_CONFIG", "/d"),
+            ]),
+            ["/f", "/r/containers/auth.json", "/c/containers/auth.json", "/d/config.json"]
+        );
+        assert!(files(&[("HOME", "")]).is_empty());
+    }
+
+    #[test]
+    fn helpers_are_programs_that_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        // Answers for one server, with what came in.
+        let helper = |name: &str, script: &str| {
+            let path = directory.path().join(format!("docker-credential-{name}"));
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path.into_os_string().into_string().unwrap()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = |program: &str| match runtime.block_on(answer(program, "r.example")) {
+            Ok(Some(Credential::Password { user, password })) => format!("{user}:{password}"),
+            Ok(Some(_)) => "token".to_owned(),
+            Ok(None) => "nothing".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        for (name, script, want) in [
+            (
+                "good",
+                r#"printf '{"ServerURL":"x","Username":"%s","Secret":"%s"}' "$1" "$(cat)""#,
+                "get:r.example",
+            ),
+            ("token", r#"cat >/dev/null; echo '{"Username":"<token>","Secret":"t"}'"#, "token"),
+            ("missing", "echo credentials not found in native keychain; exit 1", "nothing"),
+            ("silent", "exit 0", "printed no credential"),
+            ("broken", "echo secret; exit 3", "ended with exit status: 3"),
+        ] {
+            let got = ask(&helper(name, script));
+            assert!(got.ends_with(want) && !got.contains("secret"), "{name}: {got}");
+        }
+        assert!(ask("/nowhere/docker-credential-x").starts_with("cannot run"));
+        let bad = json!({ "credHelpers": { "r": "../../evil" } });
+        assert_eq!(
+            found(&bad, Form::Docker, "r", "a"),
+            "`f` names a credential helper that is no program name"
+        );
+    }
+}

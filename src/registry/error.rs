@@ -1,11 +1,12 @@
 //! What went wrong with a registry -> what a person reads. Nothing here holds a credential, a token or a query string:
 //! they are removed before a value is made.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use thiserror::Error;
+use thiserror::Error as ThisError;
 
 use super::credentials::CredentialError;
 use super::document::DocumentError;
@@ -13,7 +14,7 @@ use crate::explain::{Explain, Explanation, Failure};
 use crate::oci::{Digest, DigestError, LayoutError};
 
 /// Why a push or pull did not happen. `request` is a method and a URL without its query.
-#[derive(Debug, Error)]
+#[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// No answer came, not even after several tries.
@@ -242,6 +243,18 @@ fn seconds(limit: Duration) -> String {
     if limit.as_secs() == 0 { format!("{} ms", limit.as_millis()) } else { format!("{} s", limit.as_secs()) }
 }
 
+/// Returns whether a cause of `error` has `word` in it: the TLS library keeps its types to itself.
+fn mentions(error: &dyn Error, word: &str) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.to_string().contains(word) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl RegistryError {
     fn code(&self) -> &'static str {
         match self {
@@ -267,6 +280,9 @@ impl RegistryError {
 
     fn fix(&self) -> &'static str {
         match self {
+            Self::Unreachable { source, .. } if mentions(source, "certificate") => {
+                "put the registry's CA into `/etc/docker/certs.d/HOST:PORT/ca.crt`, or set `SSL_CERT_FILE`; to do without: `--insecure-registry HOST`"
+            }
             Self::Unreachable { .. } => {
                 "check the registry's name, its port and the network; for plain http use `--insecure-registry HOST`"
             }
