@@ -130,6 +130,26 @@ fn formats_do_no_input_or_output() {
 }
 
 #[test]
+fn every_format_is_fuzzed() {
+    let manifest = fs::read_to_string(top().join("fuzz/Cargo.toml")).unwrap();
+    let mut offences = Vec::new();
+    for (path, _) in sources("src/formats") {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if name == "mod" || path.parent() != Some(Path::new("src/formats")) {
+            continue;
+        }
+        let target = format!("fuzz_targets/{name}.rs");
+        if !top().join("fuzz").join(&target).is_file() {
+            offences.push(format!("fuzz/{target} is missing"));
+        }
+        if !manifest.contains(&format!("name = \"{name}\"\npath = \"{target}\"\n")) {
+            offences.push(format!("{name} is no [[bin]] of fuzz/Cargo.toml"));
+        }
+    }
+    assert_none("a format is not fuzzed", &offences);
+}
+
+#[test]
 fn files_are_not_too_long() {
     let mut offences = Vec::new();
     for (path, text) in ["src", "frontend", "tests", "fuzz"].into_iter().flat_map(sources) {
