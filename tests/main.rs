@@ -10,9 +10,13 @@ mod golden;
 mod answer;
 mod require;
 mod oracle;
+mod image_text;
+mod command;
 
 mod rules;
 mod differential;
 mod tidy;
+mod images;
+mod repeat;
 #[cfg(feature = "registry")]
 mod registry;

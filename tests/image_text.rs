@@ -1,0 +1,97 @@
+//! A tree -> its image in a layout, and an image -> one text that shows all of it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use minimage::image;
+use minimage::layer::{self, Compression};
+use minimage::oci::{Layout, Manifest, digest_of};
+use minimage::path::show;
+use minimage::resolve::{self, Resolution};
+use minimage::rootfs::Rootfs;
+use minimage::spec::{ConfigEdits, Epoch, Preloads, Search};
+use serde_json::Value;
+
+use crate::answer;
+use crate::tree_text::Tree;
+
+/// An image with the closure it was made of.
+pub struct Image {
+    pub resolution: Resolution,
+    /// The digest of the manifest, `sha256:…`.
+    pub digest: String,
+}
+
+/// Makes the image of `tree`, which is in `rootfs`, in the layout directory `path`; `None` if the tree has no image.
+pub fn image_of(tree: &Tree, rootfs: &dyn Rootfs, path: &Path) -> Option<Image> {
+    let search = Search { preloads: Preloads::None, ..tree.search.clone() };
+    let resolution = resolve::closure(rootfs, &answer::roots(tree), &search).ok()?;
+    let epoch = Epoch::default();
+    let config = image::config(&resolution.programs, &ConfigEdits::default(), epoch).ok()?;
+    let plan = layer::plan(&resolution.closure);
+    let layout = Layout::create(path).unwrap();
+    let layers = layer::write(&plan, rootfs, epoch, Compression::default(), &layout).unwrap();
+    let manifest = image::assemble(&layers, config, epoch, &layout).unwrap();
+    Some(Image { digest: digest_of(&manifest).unwrap().to_string(), resolution })
+}
+
+/// Returns the blob of the layout `path` with this digest.
+pub fn blob(path: &Path, digest: &str) -> Vec<u8> {
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    fs::read(path.join("blobs/sha256").join(hex)).unwrap_or_else(|error| panic!("{digest}: {error}"))
+}
+
+/// Returns the tar in a layer's blob.
+pub fn unzipped(blob: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    flate2::read::MultiGzDecoder::new(blob).read_to_end(&mut tar).unwrap();
+    tar
+}
+
+/// Returns the tars of the layers of the image with this digest, the lowest first.
+pub fn layers(path: &Path, digest: &str) -> Vec<Vec<u8>> {
+    let manifest: Manifest = serde_json::from_slice(&blob(path, digest)).unwrap();
+    manifest.layers().iter().map(|layer| unzipped(&blob(path, layer.digest().as_ref()))).collect()
+}
+
+/// Returns everything there is to see of the image with this digest.
+pub fn text(path: &Path, digest: &str) -> String {
+    let manifest: Value = serde_json::from_slice(&blob(path, digest)).unwrap();
+    let config: Value =
+        serde_json::from_slice(&blob(path, manifest["config"]["digest"].as_str().unwrap())).unwrap();
+    let mut text = format!("digest {digest}\nmanifest {manifest:#}\nconfig {config:#}\n");
+    for tar in layers(path, digest) {
+        writeln!(text, "layer of {} bytes", tar.len()).unwrap();
+        text.push_str(&tar_text(&tar));
+    }
+    text
+}
+
+/// Returns one line for each entry of `tar`, as the `tar` crate reads it, and one for each PAX record.
+pub fn tar_text(tar: &[u8]) -> String {
+    let mut text = String::new();
+    let mut archive = tar::Archive::new(Cursor::new(tar));
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = show(&entry.path_bytes());
+        let header = entry.header();
+        let (kind, mode, mtime) =
+            (header.entry_type().as_byte(), header.mode().unwrap(), header.mtime().unwrap());
+        let (uid, gid, size) = (header.uid().unwrap(), header.gid().unwrap(), entry.size());
+        write!(text, "  {} {mode:04o} {uid}:{gid} {size} @{mtime} {path}", char::from(kind)).unwrap();
+        if let Some(link) = entry.link_name_bytes() {
+            write!(text, " -> {}", show(&link)).unwrap();
+        }
+        text.push('\n');
+        if let Some(records) = entry.pax_extensions().unwrap() {
+            for record in records {
+                let record = record.unwrap();
+                let (key, value) = (show(record.key_bytes()), show(record.value_bytes()));
+                writeln!(text, "      {key}={value}").unwrap();
+            }
+        }
+    }
+    text
+}
