@@ -18,5 +18,6 @@ mod differential;
 mod tidy;
 mod images;
 mod repeat;
+mod cli;
 #[cfg(feature = "registry")]
 mod registry;
