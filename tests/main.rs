@@ -19,5 +19,6 @@ mod tidy;
 mod images;
 mod repeat;
 mod cli;
+mod kernel;
 #[cfg(feature = "registry")]
 mod registry;
