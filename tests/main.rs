@@ -20,5 +20,6 @@ mod images;
 mod repeat;
 mod cli;
 mod kernel;
+mod programs;
 #[cfg(feature = "registry")]
 mod registry;
