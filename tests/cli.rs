@@ -178,8 +178,9 @@ fn errors_say_what_where_why_and_how_to_go_on() {
         Tree::parse(case.name, case.tree).to_disk(top.path(), |_, _| None);
         let outcome = outcome(case.arguments, top.path(), home.path());
         assert_ne!(outcome.code, Some(0), "{}: {}", case.name, outcome.stderr);
-        let left: Vec<_> =
-            fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        // What the cache keeps is kept on purpose.
+        let left: Vec<_> = left.filter(|name| name != "cache").collect();
         assert!(left.is_empty(), "{}: {left:?} is left behind", case.name);
         (format!("cli/{}.txt", case.name), text(case.arguments, &outcome, top.path(), home.path()))
     }));
@@ -278,7 +279,7 @@ fn an_unreadable_file_is_said_by_name() {
         /app/secret elf mode=0111\n/closed/main elf";
     Tree::parse("unreadable", tree).to_disk(top.path(), |_, _| None);
     let closed = top.path().join("closed");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     let texts = ["/app/main", "/app/secret", "/closed/main"].map(|program| {
         let arguments = format!("build --from $TOP $OUT {program}");
         let outcome = outcome(&arguments, top.path(), home.path());

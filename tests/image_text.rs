@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Cursor, Read};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use minimage::image;
-use minimage::layer::{self, Compression};
+use minimage::layer;
 use minimage::oci::{Layout, Manifest, digest_of};
 use minimage::path::show;
 use minimage::resolve::{self, Resolution};
 use minimage::rootfs::Rootfs;
-use minimage::spec::{ConfigEdits, Epoch, Preloads, Search};
+use minimage::spec::{Compression, ConfigEdits, Epoch, LayerOptions, Layering, Preloads, Search};
 use serde_json::Value;
 
 use crate::answer;
@@ -30,9 +31,14 @@ pub fn image_of(tree: &Tree, rootfs: &dyn Rootfs, path: &Path) -> Option<Image> 
     let resolution = resolve::closure(rootfs, &answer::roots(tree), &search).ok()?;
     let epoch = Epoch::default();
     let config = image::config(&resolution.programs, &ConfigEdits::default(), epoch).ok()?;
-    let plan = layer::plan(&resolution.closure);
+    let plan = layer::plan(&resolution.closure, Layering::default());
     let layout = Layout::create(path).unwrap();
-    let layers = layer::write(&plan, rootfs, epoch, Compression::default(), &layout).unwrap();
+    let options = LayerOptions {
+        layering: Layering::default(),
+        compression: Compression::default(),
+        threads: NonZeroUsize::MIN,
+    };
+    let layers = layer::write(&plan, rootfs, epoch, &options, &layout, None).unwrap();
     let manifest = image::assemble(&layers, config, epoch, &layout).unwrap();
     Some(Image { digest: digest_of(&manifest).unwrap().to_string(), resolution })
 }

@@ -195,21 +195,24 @@ pub(super) struct TreeArguments {
     pub(super) preload: Option<String>,
 }
 
+/// The CPU levels that glibc has names for, and the word for all of them.
+const HWCAPS: [&str; 10] =
+    ["all", "x86-64-v2", "x86-64-v3", "x86-64-v4", "power9", "power10", "z13", "z14", "z15", "z16"];
+
 /// Where files come from, and how they are looked up there.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Source")]
 pub(super) struct SourceArguments {
     /// Look at this directory instead of this machine
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", help_heading = "Source")]
     pub(super) from: Option<PathBuf>,
     /// Take the libraries that ldconfig would find; for a source in which it has not run yet
-    #[arg(long)]
+    #[arg(long, help_heading = "Source")]
     pub(super) assume_ldconfig: bool,
     /// Follow dlopen notes of at least this priority
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t, help_heading = "Source")]
     pub(super) dlopen: DlopenLevel,
     /// Choose libraries for a CPU with these glibc-hwcaps levels, best first; `all` takes those for every CPU
-    #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
+    #[arg(long, value_name = "LEVELS", value_delimiter = ',', value_parser = HWCAPS, help_heading = "Source")]
     pub(super) hwcaps: Vec<String>,
 }
 
@@ -217,6 +220,12 @@ impl SourceArguments {
     /// Returns the directory of the host that the files come from.
     pub(super) fn directory(&self) -> &Path {
         self.from.as_deref().unwrap_or(Path::new("/"))
+    }
+
+    /// Returns what reports call the source: its absolute path, as they are read elsewhere.
+    pub(super) fn name(&self) -> String {
+        let directory = self.directory();
+        std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()).display().to_string()
     }
 
     /// Returns the path or name that the word `program` means there: on this machine, a relative path counts from the
@@ -246,7 +255,7 @@ impl SourceArguments {
             cache: if self.assume_ldconfig { CacheSource::AssumeLdconfig } else { CacheSource::AsInSource },
             dlopen: self.dlopen,
             hwcaps: match self.hwcaps.as_slice() {
-                [all] if all == "all" => Hwcaps::All,
+                levels if levels.iter().any(|level| level == "all") => Hwcaps::All,
                 levels => Hwcaps::Levels(levels.iter().map(|level| level.as_bytes().to_vec()).collect()),
             },
             ..standard

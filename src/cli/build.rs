@@ -35,6 +35,8 @@ enum UsageError {
     PushWhere,
     #[error("SOURCE_DATE_EPOCH is not text")]
     EpochNotText,
+    #[error("`{name}` has a digest, which only the finished image has")]
+    DigestInName { name: Reference },
 }
 
 impl Explain for UsageError {
@@ -42,6 +44,7 @@ impl Explain for UsageError {
         let fix = match self {
             Self::PushWhere => "write `--push REGISTRY/NAME[:TAG]`, or name the image with `-t`",
             Self::EpochNotText => "set it to a Unix time, or unset it",
+            Self::DigestInName { .. } => "name the image with a tag, or with nothing",
         };
         vec![Explanation::new("usage", self.to_string()).fix(fix)]
     }
@@ -119,7 +122,7 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     let resolution = resolve::closure(&rootfs, &spec.roots, &spec.search).map_err(boxed)?;
     let config = image::config(&resolution.programs, &spec.config, spec.epoch).map_err(boxed)?;
     let plan = layer::plan(&resolution.closure, spec.layers.layering);
-    let closure_report = ClosureReport::new(&directory.display().to_string(), &resolution, &plan);
+    let closure_report = ClosureReport::new(&arguments.source.name(), &resolution, &plan);
     if let Some(file) = &arguments.report {
         reports::write(&closure_report, file)?;
     }
@@ -198,6 +201,9 @@ fn names(arguments: &BuildArguments) -> Result<Vec<Reference>, Box<dyn Explain>>
         names.push(reference.parse::<Reference>().map_err(boxed)?);
     }
     let pushes = arguments.push.is_some() || arguments.outputs.contains(&OutputSpec::Registry);
+    if let Some(name) = names.iter().find(|name| name.digest().is_some()) {
+        return Err(boxed(UsageError::DigestInName { name: name.clone() }));
+    }
     if pushes && names.is_empty() {
         return Err(boxed(UsageError::PushWhere));
     }

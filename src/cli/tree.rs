@@ -8,6 +8,7 @@ use super::args::{Format, TreeArguments};
 use super::report::Report;
 use super::{Outcome, boxed};
 use crate::explain::Explain;
+use crate::formats::elf::ElfError;
 use crate::path::{RawPath, show};
 use crate::resolve::{
     Circumstances, Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver,
@@ -89,7 +90,12 @@ fn object(
         return Ok(Err(Problem::NotAProgram { path: real, what: "not a regular file" }));
     }
     let object = resolver.object(&real, &node).map_err(boxed)?;
-    Ok(object.map_err(|error| Problem::BrokenElf { path: real, error }))
+    Ok(object.map_err(|error| match *error {
+        ElfError::NotElf => {
+            Problem::NotAProgram { path: real, what: "no ELF file; of a script, ask for the interpreter" }
+        }
+        _ => Problem::BrokenElf { path: real, error },
+    }))
 }
 
 fn show_tree(

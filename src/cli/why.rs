@@ -32,6 +32,21 @@ impl Explain for NotInImage {
     }
 }
 
+/// A source alone makes no image to think of.
+#[derive(Debug, Error)]
+#[error("`--from` says where the files are, but no program says which")]
+struct FromWithoutPrograms;
+
+impl Explain for FromWithoutPrograms {
+    fn explain(&self) -> Vec<Explanation> {
+        vec![Explanation::new("usage", self.to_string()).fix("name the programs of the image after the path")]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
+}
+
 /// What `--format json` prints: each step of the way to the path, and why it is there.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
@@ -39,6 +54,13 @@ struct Answer<'a> {
     steps: Vec<Step<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<&'static str>,
+}
+
+/// Which of the two questions was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Why,
+    WhyNot,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,7 +75,7 @@ pub(super) fn why(arguments: &WhyArguments, report: &mut Report) -> Outcome {
     if steps.is_empty() {
         return Err(boxed(NotInImage { path: arguments.path.clone() }));
     }
-    print(&Answer { path: &arguments.path, steps, why_not: None }, arguments.format, report)
+    print(&Answer { path: &arguments.path, steps, why_not: None }, Asked::Why, arguments.format, report)
 }
 
 pub(super) fn why_not(arguments: &WhyArguments, report: &mut Report) -> Outcome {
@@ -63,11 +85,14 @@ pub(super) fn why_not(arguments: &WhyArguments, report: &mut Report) -> Outcome 
         false => None,
         true => Some(reason_against(&closure, arguments)?),
     };
-    print(&Answer { path: &arguments.path, steps, why_not }, arguments.format, report)
+    print(&Answer { path: &arguments.path, steps, why_not }, Asked::WhyNot, arguments.format, report)
 }
 
 /// Returns the report that the question is about: that of the programs named, of a file, or of the last image.
 fn closure_report(arguments: &WhyArguments) -> Result<ClosureReport, Box<dyn Explain>> {
+    if arguments.programs.is_empty() && arguments.source.from.is_some() {
+        return Err(boxed(FromWithoutPrograms));
+    }
     if arguments.programs.is_empty() {
         return reports::read(arguments.report.as_deref());
     }
@@ -76,7 +101,7 @@ fn closure_report(arguments: &WhyArguments) -> Result<ClosureReport, Box<dyn Exp
     let roots: Vec<_> = arguments.programs.iter().map(|program| arguments.source.root(program)).collect();
     let resolution = resolve::closure(&rootfs, &roots, &arguments.source.search()).map_err(boxed)?;
     let plan = layer::plan(&resolution.closure, Layering::default());
-    Ok(ClosureReport::new(&directory.display().to_string(), &resolution, &plan))
+    Ok(ClosureReport::new(&arguments.source.name(), &resolution, &plan))
 }
 
 fn steps<'a>(
@@ -100,13 +125,17 @@ fn reason_against(
     })
 }
 
-fn print(answer: &Answer<'_>, format: Format, report: &mut Report) -> Outcome {
+fn print(answer: &Answer<'_>, asked: Asked, format: Format, report: &mut Report) -> Outcome {
     if format == Format::Json {
         // Strings and lists of strings: nothing in it can fail to be JSON.
         return report.line(&serde_json::to_string(answer).unwrap_or_default());
     }
+    let is_refuted = asked == Asked::WhyNot && answer.why_not.is_none();
     if let Some(reason) = answer.why_not {
         return report.line(&format!("{}: {reason}", answer.path));
+    }
+    if is_refuted {
+        report.line(&format!("{}: it is in the image", answer.path))?;
     }
     for step in &answer.steps {
         report.line(&step.path)?;

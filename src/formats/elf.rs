@@ -317,9 +317,12 @@ impl Elf {
         segment: &ProgramHeader,
         ctx: Ctx,
     ) -> Result<(), ElfError> {
-        // A separate debug file keeps PT_DYNAMIC without its contents, and so does a segment past the end.
-        let held = window.file.size().saturating_sub(segment.p_offset).min(segment.p_filesz).min(DYNAMIC_MAX);
-        let bytes = window.prefix(segment.p_offset, usize::try_from(held).unwrap_or(0))?;
+        // A separate debug file says here that it holds nothing; a file that holds less than it says is cut off.
+        if segment.p_filesz > DYNAMIC_MAX {
+            return Err(ElfError::TooMany { what: ".dynamic", count: segment.p_filesz / 16 });
+        }
+        let len = usize::try_from(segment.p_filesz).unwrap_or(usize::MAX);
+        let bytes = window.exact(".dynamic", segment.p_offset, len)?;
         let at_start = ProgramHeader {
             p_type: PT_DYNAMIC,
             p_filesz: bytes.len() as u64,

@@ -4,6 +4,7 @@
 //! odd answers (glibc, elf/dl-cache.c; formats `ld.so-1.7.0` and `glibc-ld.so.cache1.1`).
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use super::elf::ByteOrder;
 
@@ -15,6 +16,8 @@ const NEW_HEAD: usize = 48;
 const NEW_ENTRY: usize = 24;
 const EXTENSION_MAGIC: u32 = 0xeaa4_2174;
 const EXTENSION_HWCAPS: u32 = 1;
+/// Marks an entry's hwcap field as an index into the names of levels.
+const HWCAP_NAMED: u64 = 1 << 62;
 /// The most extension records and hwcaps names that are read; glibc writes two and a handful.
 const EXTENSIONS_MAX: u32 = 1024;
 
@@ -27,6 +30,8 @@ pub struct CacheLine {
     pub path: Vec<u8>,
     /// What a loader must accept to use it.
     pub flags: u32,
+    /// The `glibc-hwcaps` level that a CPU must have to use it.
+    pub hwcap: Option<Vec<u8>>,
 }
 
 /// Returns a cache of `lines` in the new format, which every loader since 2.2 reads. It depends on nothing but the
@@ -36,6 +41,8 @@ pub fn write(lines: &[CacheLine], byte_order: ByteOrder) -> Vec<u8> {
     lines.sort_by(|one, other| {
         compare_names(&other.name, &one.name)
             .then_with(|| other.flags.cmp(&one.flags))
+            // Lines for a level come before the plain ones, which end a loader's search.
+            .then_with(|| other.hwcap.cmp(&one.hwcap))
             .then_with(|| one.name.cmp(&other.name))
             .then_with(|| one.path.cmp(&other.path))
     });
@@ -52,20 +59,37 @@ pub fn write(lines: &[CacheLine], byte_order: ByteOrder) -> Vec<u8> {
         strings.push(0);
         at
     };
+    // Sorted, as the loader walks them beside its own sorted list.
+    let levels: BTreeSet<&[u8]> = lines.iter().filter_map(|line| line.hwcap.as_deref()).collect();
     let mut table = Vec::new();
     for line in &lines {
         let (name, path) = (string(&line.name), string(&line.path));
-        for value in [line.flags as usize, name, path, 0, 0, 0] {
+        let level = levels.iter().position(|level| Some(*level) == line.hwcap.as_deref());
+        let hwcap = level.map_or(0, |index| HWCAP_NAMED | index as u64);
+        for value in [line.flags as usize, name, path, 0] {
             table.extend(word(value));
         }
+        table.extend(if byte_order == ByteOrder::Little { hwcap.to_le_bytes() } else { hwcap.to_be_bytes() });
     }
+    let names: Vec<usize> = levels.iter().map(|level| string(level)).collect();
     let mut bytes = NEW_MAGIC.to_vec();
     bytes.extend(word(lines.len()));
     bytes.extend(word(strings.len()));
     bytes.extend([if byte_order == ByteOrder::Little { 2 } else { 3 }, 0, 0, 0]);
-    bytes.extend([0; 16]);
+    let end = strings_at.saturating_add(strings.len());
+    let extension = end.next_multiple_of(4);
+    bytes.extend(word(if names.is_empty() { 0 } else { extension }));
+    bytes.extend([0; 12]);
     bytes.extend(table);
     bytes.extend(strings);
+    if !names.is_empty() {
+        bytes.resize(extension, 0);
+        let (at, len) = (extension.saturating_add(24), names.len().saturating_mul(4));
+        for value in [EXTENSION_MAGIC as usize, 1, EXTENSION_HWCAPS as usize, 0, at, len] {
+            bytes.extend(word(value));
+        }
+        bytes.extend(names.into_iter().flat_map(word));
+    }
     bytes
 }
 
@@ -372,12 +396,24 @@ mod tests {
 
     #[test]
     fn what_is_written_is_found_again() {
-        let line = |name: &str, path: &str, flags| CacheLine { name: name.into(), path: path.into(), flags };
+        let line = |name: &str, path: &str, flags| CacheLine {
+            name: name.into(),
+            path: path.into(),
+            flags,
+            hwcap: None,
+        };
+        let level = |name: &str, path: &str, level: &str| CacheLine {
+            hwcap: Some(level.into()),
+            ..line(name, path, 0x303)
+        };
         let lines = [
             line("libz.so.1", "/32/libz.so.1", 0x803),
             line("liba.so", "/a", 0x303),
             line("libz.so.1", "/64/libz.so.1", 0x303),
             line("libz.so.10", "/64/libz.so.10", 0x303),
+            line("libv.so.1", "/base", 0x303),
+            level("libv.so.1", "/v2", "x86-64-v2"),
+            level("libv.so.1", "/v3", "x86-64-v3"),
         ];
         for byte_order in [ByteOrder::Little, ByteOrder::Big] {
             let bytes = write(&lines, byte_order);
@@ -385,9 +421,12 @@ mod tests {
             shuffled.reverse();
             assert_eq!(bytes, write(&shuffled, byte_order));
             let cache = LdsoCache::parse(bytes, byte_order).unwrap();
-            for line in &lines {
+            for line in lines.iter().filter(|line| line.hwcap.is_none()) {
                 assert_eq!(cache.find(&line.name, &[line.flags], &[]), Some(line.path.as_slice()));
             }
+            let on_v3: [&[u8]; 2] = [b"x86-64-v3", b"x86-64-v2"];
+            assert_eq!(cache.find(b"libv.so.1", &[0x303], &on_v3), Some(b"/v3".as_slice()));
+            assert_eq!(cache.find(b"libv.so.1", &[0x303], &on_v3[1..]), Some(b"/v2".as_slice()));
         }
         assert!(LdsoCache::parse(write(&[], ByteOrder::Little), ByteOrder::Little).is_some());
     }

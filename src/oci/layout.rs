@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -432,7 +432,9 @@ fn replace(path: &Path, bytes: &[u8], lifetime: Lifetime) -> Result<(), LayoutEr
 
 /// Makes a file without a name of its own in `directory`, with the mode that any new file of this process has.
 pub(crate) fn scratch(directory: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(directory)
+    // Opened here, as tempfile puts its random name into errors.
+    let create = |path: &Path| File::options().read(true).write(true).create_new(true).mode(0o666).open(path);
+    tempfile::Builder::new().make_in(directory, create)
 }
 
 /// Flushes `file` to the disk and gives it its name.

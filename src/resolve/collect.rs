@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use tracing::warn;
-
 use super::list::{Asking, Edge, FoundBy, ObjectList};
 use super::loader::Abi;
 use super::object::Object;
@@ -245,7 +243,6 @@ impl<'a> Collector<'a> {
 
     fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
-            warn!("{warning}");
             self.warnings.push(warning);
         }
     }
@@ -284,7 +281,10 @@ impl<'a> Collector<'a> {
         let cause = Cause::Shebang { by: path.clone() };
         let interp = RawPath::new(shebang.interp.as_slice());
         let object = self.take_program(Demand { path: interp, cause: cause.clone() }, depth + 1)?;
-        let object = match scripts::env_command(&shebang) {
+        let command = scripts::env_command(&shebang);
+        // By its own name: what it leads to may be a wrapper in another language.
+        let is_shell = scripts::is_shell(command.as_deref().unwrap_or(&shebang.interp));
+        let object = match command {
             None => object,
             // `env` looks its command up in PATH.
             Some(command) => {
@@ -300,7 +300,7 @@ impl<'a> Collector<'a> {
             }
         };
         // What a script runs counts for the scripts that the user names; what those run is their own business.
-        if depth == 0 && object.as_ref().is_some_and(|object| scripts::is_shell(&object.path)) {
+        if depth == 0 && is_shell && object.is_some() {
             self.take_command_words(&path)?;
         }
         Ok(object)

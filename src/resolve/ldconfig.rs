@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::loader::{Abi, GlibcConf};
 use super::object::Objects;
-use crate::formats::elf::ByteOrder;
+use crate::formats::elf::Elf;
 use crate::formats::ldso_cache::{self, CacheLine, LdsoCache};
 use crate::formats::ldso_conf::{self, ConfLine};
 use crate::formats::read_all;
@@ -21,17 +21,24 @@ const DEPTH_MAX: usize = 16;
 pub(super) fn cache(
     objects: &Objects<'_>,
     conf: &GlibcConf,
-    byte_order: ByteOrder,
+    loader: &Elf,
 ) -> Result<Option<LdsoCache>, RootfsError> {
+    let (byte_order, abi) = (loader.byte_order, Abi::of(loader));
+    let hwcaps = if conf.has_hwcaps { abi.hwcaps() } else { &[] };
     let mut directories = Vec::new();
     configured(objects.rootfs(), &RawPath::from(CONF), 0, &mut directories)?;
     directories.extend(conf.directories.iter().map(|directory| RawPath::new(trimmed(directory))));
     let mut lines = Vec::new();
     let mut seen = BTreeSet::new();
     for directory in directories {
-        for line in libraries(objects, &directory)? {
+        let mut found = libraries(objects, &directory, None)?;
+        for level in hwcaps {
+            let below = directory.join(b"glibc-hwcaps").join(level);
+            found.extend(libraries(objects, &below, Some(level))?);
+        }
+        for line in found {
             // The first directory that has a name answers it.
-            if seen.insert((line.name.clone(), line.flags)) {
+            if seen.insert((line.name.clone(), line.flags, line.hwcap.clone())) {
                 lines.push(line);
             }
         }
@@ -101,8 +108,12 @@ fn expanded(rootfs: &dyn Rootfs, glob: &RawPath) -> Result<Vec<RawPath>, RootfsE
     Ok(matching.map(|name| directory.join(&name)).collect())
 }
 
-/// Returns the lines that the files in `directory` give.
-fn libraries(objects: &Objects<'_>, directory: &RawPath) -> Result<Vec<CacheLine>, RootfsError> {
+/// Returns the lines that the files in `directory` give, which is for the CPU level `hwcap`.
+fn libraries(
+    objects: &Objects<'_>,
+    directory: &RawPath,
+    hwcap: Option<&[u8]>,
+) -> Result<Vec<CacheLine>, RootfsError> {
     let rootfs = objects.rootfs();
     let real = match chase(rootfs, directory)?.end {
         Ok((real, node)) if node.kind == Kind::Directory => real,
@@ -110,7 +121,7 @@ fn libraries(objects: &Objects<'_>, directory: &RawPath) -> Result<Vec<CacheLine
     };
     let mut lines = Vec::new();
     for name in rootfs.read_dir(&real)?.into_iter().filter(|name| is_library(name)) {
-        lines.extend(line(objects, directory, &real, &name)?);
+        lines.extend(line(objects, directory, &real, &name, hwcap)?);
     }
     Ok(lines)
 }
@@ -120,6 +131,7 @@ fn line(
     directory: &RawPath,
     real: &RootPath,
     name: &[u8],
+    hwcap: Option<&[u8]>,
 ) -> Result<Option<CacheLine>, RootfsError> {
     let rootfs = objects.rootfs();
     let own = real.child(name).map(|path| rootfs.lookup(&path)).transpose()?.flatten();
@@ -141,7 +153,8 @@ fn line(
         false => soname,
     };
     tracing::trace!(name = %show(name), directory = %directory, "ldconfig would enter it");
-    Ok(Some(CacheLine { name: name.to_vec(), path: directory.join(name).as_bytes().to_vec(), flags: *flags }))
+    let path = directory.join(name).as_bytes().to_vec();
+    Ok(Some(CacheLine { name: name.to_vec(), path, flags: *flags, hwcap: hwcap.map(<[u8]>::to_vec) }))
 }
 
 /// Returns whether `name` is `libx.so` where `soname` is `libx.so.1`.

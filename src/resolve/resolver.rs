@@ -186,7 +186,7 @@ impl<'a> Resolver<'a> {
             CacheSource::AsInSource => {
                 self.read(&conf.cache)?.and_then(|bytes| LdsoCache::parse(bytes, byte_order))
             }
-            CacheSource::AssumeLdconfig => ldconfig::cache(&self.objects, &conf, byte_order)?,
+            CacheSource::AssumeLdconfig => ldconfig::cache(&self.objects, &conf, &loader.elf)?,
         };
         let preloads = match self.search.preloads {
             Preloads::AsInSource => {

@@ -3,7 +3,6 @@
 use std::io;
 
 use crate::formats::ReadAt;
-use crate::path::RootPath;
 
 /// How many interpreters may be scripts themselves (`bprm` depth of Linux).
 pub(super) const DEPTH_MAX: usize = 5;
@@ -80,10 +79,10 @@ pub(super) fn env_command(shebang: &Shebang) -> Option<Vec<u8>> {
     None
 }
 
-/// Returns whether the program at `path` is a shell whose grammar is that of POSIX.
-pub(super) fn is_shell(path: &RootPath) -> bool {
-    [b"sh".as_slice(), b"bash", b"dash", b"ash", b"ksh", b"mksh", b"zsh", b"busybox"]
-        .contains(&path.file_name())
+/// Returns whether `interp`, a name or path, is that of a shell whose grammar is that of POSIX.
+pub(super) fn is_shell(interp: &[u8]) -> bool {
+    let name = interp.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    [b"sh".as_slice(), b"bash", b"dash", b"ash", b"ksh", b"mksh", b"zsh"].contains(&name)
 }
 
 /// Splits as `env -S` does: blanks separate, quotes keep together, `\_` is a blank, `\c` ends, `#` starts a comment.

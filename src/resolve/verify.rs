@@ -13,8 +13,8 @@ use super::{FoundBy, Linkage, LoaderConfig};
 use crate::closure::{Cause, Closure, Content, Planned};
 use crate::formats::elf::ByteOrder;
 use crate::formats::ldso_cache::{self, CacheLine};
-use crate::path::RootPath;
-use crate::rootfs::{CachedRootfs, Node};
+use crate::path::{RawPath, RootPath};
+use crate::rootfs::{CachedRootfs, Node, chase};
 use crate::spec::{CacheSource, Search};
 
 /// Adds what the planned image needs to load what the source loads, and notes what still differs.
@@ -23,9 +23,17 @@ pub(super) fn complete(source: &Resolver<'_>, collector: &mut Collector<'_>) -> 
         return Ok(());
     }
     for ((path, _), (loader, bytes)) in caches(&collector.linked) {
+        // Where its directory is a link in the image, the loader follows it.
+        let directory = path.parent().unwrap_or_else(|| path.clone());
+        let planned = Planned::new(&collector.closure, source.rootfs());
+        let real = match chase(&planned, &directory)?.end {
+            Ok((real, _)) => real.child(last_name(&path)),
+            Err(_) => RootPath::from_normal(path.as_bytes()),
+        };
+        let Some(real) = real else { continue };
         let node = Node::file(bytes.len() as u64);
         let cause = Cause::LoaderConfig { by: loader };
-        collector.closure.put(&path, node, Content::Generated(bytes), cause);
+        collector.closure.put(&real, node, Content::Generated(bytes), cause);
     }
     let differences = differences(source, &collector.closure, &collector.linked)?;
     collector.problems.extend(differences);
@@ -74,23 +82,24 @@ fn difference(program: &Linked, found: &[Answer]) -> Option<Problem> {
 }
 
 /// Where a cache goes and in which byte order; one cache serves both word sizes of a machine.
-type CacheKey = (RootPath, ByteOrder);
+type CacheKey = (RawPath, ByteOrder);
 
 /// Returns the caches that make the loaders find what they found through the source's.
 fn caches(linked: &[Linked]) -> BTreeMap<CacheKey, (RootPath, Vec<u8>)> {
     let mut lines: BTreeMap<CacheKey, (RootPath, Vec<CacheLine>)> = BTreeMap::new();
     for program in linked {
         let LoaderConfig::Glibc { cache } = &program.config else { continue };
-        let Some(path) = RootPath::from_normal(cache.as_bytes()) else { continue };
         let abi = Abi::of(&program.object.elf);
         let Some(flags) = abi.cache_flags().first() else { continue };
-        let (_, lines) =
-            lines.entry((path, abi.byte_order)).or_insert_with(|| (program.loader.clone(), Vec::new()));
+        let (_, lines) = lines
+            .entry((cache.clone(), abi.byte_order))
+            .or_insert_with(|| (program.loader.clone(), Vec::new()));
         let from_cache = program.answers.iter().filter(|answer| answer.found_by == FoundBy::Cache);
         lines.extend(from_cache.map(|answer| CacheLine {
             name: answer.soname.clone(),
             path: answer.name.as_bytes().to_vec(),
             flags: *flags,
+            hwcap: hwcap(&answer.name),
         }));
     }
     let written = lines.into_iter().map(|(key, (loader, lines))| {
@@ -98,4 +107,15 @@ fn caches(linked: &[Linked]) -> BTreeMap<CacheKey, (RootPath, Vec<u8>)> {
         (key, (loader, bytes))
     });
     written.collect()
+}
+
+/// Returns the CPU level that a path is for, by the directory it lies in.
+fn hwcap(path: &RawPath) -> Option<Vec<u8>> {
+    let mut names = path.as_bytes().split(|byte| *byte == b'/');
+    names.find(|name| *name == b"glibc-hwcaps")?;
+    names.next().map(<[u8]>::to_vec)
+}
+
+fn last_name(path: &RawPath) -> &[u8] {
+    path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
