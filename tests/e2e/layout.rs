@@ -53,11 +53,13 @@ impl Layout {
         let first = &descriptors[0];
         assert!(descriptors.iter().all(|other| other["digest"] == first["digest"]), "{:#}", self.index);
         let manifest = document(&self.blob(first));
-        let layers = manifest["layers"].as_array().unwrap();
+        let layers: Vec<PathBuf> =
+            manifest["layers"].as_array().unwrap().iter().map(|layer| self.blob(layer)).collect();
+        layers.iter().for_each(|layer| parents_come_first(layer));
         Image {
             digest: text(&first["digest"]),
             config: document(&self.blob(&manifest["config"])),
-            layers: layers.iter().map(|layer| self.blob(layer)).collect(),
+            layers,
             manifest,
         }
     }
@@ -91,6 +93,20 @@ impl Image {
             text += &Outcome::of(tar.env("TZ", "UTC").env("LC_ALL", "C")).success().stdout;
         }
         text
+    }
+}
+
+/// Each directory of a layer comes before what is in it; this also notices an entry that swallows others.
+fn parents_come_first(layer: &Path) {
+    let listing = Outcome::of(std::process::Command::new("tar").arg("-tf").arg(layer)).success().stdout;
+    let mut directories = vec![""];
+    for name in listing.lines() {
+        let path = name.trim_end_matches('/');
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        assert!(directories.contains(&parent), "nothing says what `{parent}` is\n{listing}");
+        if name.ends_with('/') {
+            directories.push(path);
+        }
     }
 }
 

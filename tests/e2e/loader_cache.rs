@@ -69,7 +69,11 @@ fn image_has_a_cache_that_its_loader_takes() {
     let layout = Layout::from_archive(&workspace.path("cache.oci.tar"));
     let Some(bundle) = Bundle::unpack(&layout.directory, "1.0") else { return };
     let (cache, source) = (bundle.rootfs().join("etc/ld.so.cache"), tree.join("etc/ld.so.cache"));
-    assert_ne!(fs::read(cache).unwrap(), fs::read(source).unwrap(), "the cache of the source is never copied");
+    assert_ne!(
+        fs::read(cache).unwrap(),
+        fs::read(source).unwrap(),
+        "the cache of the source is never copied"
+    );
     let Some(outcome) = bundle.run(RUNC) else { return };
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "42\n"), "{outcome}");
 }
