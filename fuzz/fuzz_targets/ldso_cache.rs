@@ -40,7 +40,7 @@ fn check(bytes: &[u8]) -> u64 {
 fn round_trip(bytes: &[u8]) {
     let names = bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty()).take(16);
     let lines: Vec<_> = names
-        .map(|name| CacheLine { name: name.to_vec(), path: [b"/", name].concat(), flags: 0x303 })
+        .map(|name| CacheLine { name: name.to_vec(), path: [b"/", name].concat(), flags: 0x303, hwcap: None })
         .collect();
     let written = write(&lines, ByteOrder::Little);
     let cache = LdsoCache::parse(written, ByteOrder::Little).expect("we wrote it");
