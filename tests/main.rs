@@ -21,5 +21,6 @@ mod repeat;
 mod cli;
 mod kernel;
 mod programs;
+mod properties;
 #[cfg(feature = "registry")]
 mod registry;
