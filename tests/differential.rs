@@ -7,7 +7,7 @@ use minimage::path::show;
 use minimage::rootfs::HostRootfs;
 
 use crate::image_text::{image_of, layers};
-use crate::oracle::{self, chroot_prefix, host_loader, ours};
+use crate::oracle::{chroot_prefix, host_loader, ours, truth};
 use crate::require;
 use crate::tree_text::{self, Tree, What};
 
@@ -17,45 +17,52 @@ fn trees_are_read_as_the_real_loader_reads_them() {
         Ok(prefix) => prefix,
         Err(reason) => return require::skip("chroot", &reason),
     };
-    let mut failures = Vec::new();
-    let mut asked = 0;
-    for tree in tree_text::all() {
-        if tree.not_traced.is_some() {
-            continue;
-        }
-        let loaders = tree.items.iter().filter_map(|item| match item.what {
-            What::Loader { is_musl, machine, .. } => Some((is_musl, machine)),
-            _ => None,
-        });
-        let lacking: Vec<_> =
-            loaders.filter(|(is_musl, machine)| host_loader(*is_musl, *machine).is_none()).collect();
-        if let Some((is_musl, _)) = lacking.first() {
-            let component = if *is_musl { "musl" } else { "glibc" };
-            require::skip(component, &format!("{}: no loader of that kind here", tree.name));
-            continue;
-        }
-        let top = tempfile::tempdir().expect("a directory");
-        tree.to_disk(top.path(), host_loader);
-        for path in tree.programs.iter().chain(&tree.libraries) {
-            let (ours, interp) = ours(top.path(), path, &tree.search);
-            let Some(interp) = interp.filter(|interp| top.path().join(&interp[1..]).exists()) else {
-                continue;
-            };
-            let truth = oracle::truth(&prefix, top.path(), &interp, path, &tree.search);
-            asked += 1;
-            let shown = show(path);
+    let trees: Vec<_> = tree_text::all().into_iter().filter(|tree| tree.not_traced.is_none()).collect();
+    // Most of the time goes into starting loaders: several at once.
+    let differences: Vec<String> = std::thread::scope(|scope| {
+        let shares = trees.chunks(trees.len().div_ceil(4));
+        let threads: Vec<_> = shares
+            .map(|share| {
+                scope.spawn(|| share.iter().flat_map(|tree| differences(tree, &prefix)).collect::<Vec<_>>())
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a share of the trees")).collect()
+    });
+    assert!(differences.is_empty(), "{} answers differ\n{}", differences.len(), differences.join("\n"));
+}
+
+/// Returns where minimage and the loader of this machine differ about `tree`, as it is and as an image.
+fn differences(tree: &Tree, prefix: &[&str]) -> Vec<String> {
+    let loaders = tree.items.iter().filter_map(|item| match item.what {
+        What::Loader { is_musl, machine, .. } => Some((is_musl, machine)),
+        _ => None,
+    });
+    let lacking: Vec<_> =
+        loaders.filter(|(is_musl, machine)| host_loader(*is_musl, *machine).is_none()).collect();
+    if let Some((is_musl, _)) = lacking.first() {
+        let component = if *is_musl { "musl" } else { "glibc" };
+        require::skip(component, &format!("{}: no loader of that kind here", tree.name));
+        return Vec::new();
+    }
+    let top = tempfile::tempdir().expect("a directory");
+    tree.to_disk(top.path(), host_loader);
+    let image = image(tree, top.path());
+    let mut differences = Vec::new();
+    for path in tree.programs.iter().chain(&tree.libraries) {
+        let (ours, interp) = ours(top.path(), path, &tree.search);
+        let Some(interp) = interp.filter(|interp| top.path().join(&interp[1..]).exists()) else { continue };
+        let places = [("source", Some(&top)), ("image", image.as_ref())];
+        for (place, directory) in places {
+            let Some(directory) = directory else { continue };
+            let truth = truth(prefix, directory.path(), &interp, path, &tree.search);
             if !ours.agrees(&truth) {
-                failures.push(format!("{} {shown}\n  loader:   {truth:?}\n  minimage: {ours:?}", tree.name));
-            }
-            let Some(image) = image(&tree, top.path()) else { continue };
-            let in_image = oracle::truth(&prefix, image.path(), &interp, path, &tree.search);
-            if !ours.agrees(&in_image) {
-                failures
-                    .push(format!("{} {shown}\n  in image: {in_image:?}\n  minimage: {ours:?}", tree.name));
+                let (name, path) = (&tree.name, show(path));
+                differences
+                    .push(format!("{name}, {place}: {path}\n  loader:   {truth:?}\n  minimage: {ours:?}"));
             }
         }
     }
-    assert!(failures.is_empty(), "{} of {asked} answers differ\n{}", failures.len(), failures.join("\n"));
+    differences
 }
 
 /// Unpacks the image of `tree`, which is at `top`; `None` if there is none that loads the same: an image never has the
