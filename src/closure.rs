@@ -6,6 +6,7 @@ pub use planned::Planned;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Absence, Chased, Kind, Node, Rootfs, RootfsError, chase};
@@ -28,6 +29,19 @@ pub struct Entry {
     pub content: Content,
     /// Why it is there, the oldest demand first; never empty.
     pub reasons: BTreeSet<Reason>,
+    /// The package that it came from, once that is known.
+    pub owner: Option<Arc<Owner>>,
+}
+
+/// A package that entries came from, as its database writes it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// For which machines it is.
+    pub architecture: String,
 }
 
 /// Where the bytes of an entry come from.
@@ -208,6 +222,13 @@ impl Closure {
         self.add(path.clone(), node, content, Reason { demand: id, role: Role::Target });
     }
 
+    /// Says which package the entry at `path` came from, if there is such an entry.
+    pub fn set_owner(&mut self, path: &RootPath, owner: Arc<Owner>) {
+        if let Some(entry) = self.entries.get_mut(path) {
+            entry.owner = Some(owner);
+        }
+    }
+
     fn ask(&mut self, demand: Demand) -> DemandId {
         let next = DemandId(self.demands.len());
         let id = *self.ids.entry(demand.clone()).or_insert(next);
@@ -235,7 +256,8 @@ impl Closure {
     }
 
     fn add(&mut self, path: RootPath, node: Node, content: Content, reason: Reason) {
-        let entry = self.entries.entry(path).or_insert(Entry { node, content, reasons: BTreeSet::new() });
+        let new = Entry { node, content, reasons: BTreeSet::new(), owner: None };
+        let entry = self.entries.entry(path).or_insert(new);
         entry.reasons.insert(reason);
     }
 
@@ -274,6 +296,12 @@ impl Cause {
             | Self::LoaderConfig { by } => Some(by),
             Self::Root(_) | Self::Layout => None,
         }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
     }
 }
 

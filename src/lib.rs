@@ -12,6 +12,7 @@ pub mod roots;
 pub mod spec;
 pub mod rootfs;
 pub mod closure;
+pub mod packages;
 pub mod resolve;
 pub mod layer;
 pub mod report;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::closure::{Cause, Closure, Demand, Role};
+use crate::closure::{Cause, Closure, Demand, Owner, Role};
 use crate::explain::{Explain, Explanation};
 use crate::layer::LayerPlan;
 use crate::oci::canonical_json;
@@ -69,8 +69,22 @@ pub struct EntryRecord {
     pub target: Option<String>,
     /// The place of its layer, from 0.
     pub layer: usize,
+    /// The package that it came from, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageRecord>,
     /// Why it is there, the oldest demand first; never empty.
     pub reasons: Vec<ReasonRecord>,
+}
+
+/// One package, as its database writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageRecord {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// For which machines it is.
+    pub architecture: String,
 }
 
 /// One reason of an entry.
@@ -218,7 +232,9 @@ fn entries(closure: &Closure, plan: &LayerPlan) -> Vec<EntryRecord> {
     let mut entries = Vec::new();
     for (layer, planned) in plan.layers.iter().enumerate() {
         for entry in &planned.entries {
-            let reasons = closure.entry(&entry.path).map(|entry| &entry.reasons);
+            let known = closure.entry(&entry.path);
+            let reasons = known.map(|entry| &entry.reasons);
+            let owner = known.and_then(|entry| entry.owner.as_deref());
             let (kind, target) = match &entry.node.kind {
                 Kind::File => ("file", None),
                 Kind::Directory => ("directory", None),
@@ -234,6 +250,7 @@ fn entries(closure: &Closure, plan: &LayerPlan) -> Vec<EntryRecord> {
                 size: entry.node.size,
                 target,
                 layer,
+                package: owner.map(PackageRecord::new),
                 reasons: reasons
                     .into_iter()
                     .flatten()
@@ -255,6 +272,13 @@ fn entries(closure: &Closure, plan: &LayerPlan) -> Vec<EntryRecord> {
         key(one).cmp(&key(other))
     });
     entries
+}
+
+impl PackageRecord {
+    fn new(owner: &Owner) -> Self {
+        let Owner { name, version, architecture } = owner.clone();
+        Self { name, version, architecture }
+    }
 }
 
 impl DemandRecord {

@@ -17,6 +17,7 @@ mod rules;
 mod differential;
 mod tidy;
 mod images;
+mod packages;
 mod repeat;
 mod cli;
 mod kernel;

@@ -16,6 +16,7 @@
 //! /lib -> usr/lib                         a link
 //! /bin/hi => /bin/hello                   a hard link
 //! /etc/x file "content" mode=0644 uid=0 gid=0
+//! /etc/y text "one line" "another"                     a file of lines
 //! /d dir mode=0700
 //! /f fifo
 //! /lib/ld.so loader glibc=2.36 dirs=/lib/:/usr/lib/    a loader with what is compiled into it
@@ -264,6 +265,9 @@ fn item(path: &[u8], words: &[&[u8]]) -> Result<Item, String> {
         [b"=>", target] => (What::HardLink(target.to_vec()), 0o755),
         [b"file"] => (What::File(Vec::new()), 0o644),
         [b"file", content] => (What::File(content.to_vec()), 0o644),
+        [b"text", lines @ ..] => {
+            (What::File(lines.iter().flat_map(|line| [*line, b"\n"].concat()).collect()), 0o644)
+        }
         [b"script", content] => (What::File(content.to_vec()), 0o755),
         [b"dir"] => (What::Directory, 0o755),
         [b"fifo"] => (What::Fifo, 0o644),

@@ -14,6 +14,7 @@
 )]
 
 pub mod dlopen_note;
+pub mod dpkg;
 pub mod elf;
 pub mod ldso_cache;
 pub mod ldso_conf;

@@ -1,0 +1,58 @@
+//! A path as a database spells it -> the real path, with one look-up for each directory.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::{PackageError, of_rootfs};
+use crate::path::RootPath;
+use crate::rootfs::{Kind, Rootfs, chase};
+
+/// Remembers which spelled directory is really which. Databases name thousands of files in hundreds of directories.
+pub(super) struct Directories<'a> {
+    rootfs: &'a dyn Rootfs,
+    known: RefCell<HashMap<Vec<u8>, Option<RootPath>>>,
+}
+
+impl<'a> Directories<'a> {
+    pub(super) fn new(rootfs: &'a dyn Rootfs) -> Self {
+        Self { rootfs, known: RefCell::default() }
+    }
+
+    /// Returns the real path of the name at the end of `spelled`, which may be a link; `None` if its directory does
+    /// not exist or the path is not absolute and normal.
+    pub(super) fn real(&self, spelled: &[u8]) -> Result<Option<RootPath>, PackageError> {
+        let Some(slash) = spelled.iter().rposition(|byte| *byte == b'/') else { return Ok(None) };
+        let (directory, name) = (&spelled[..slash], &spelled[slash + 1..]);
+        Ok(self.directory(directory)?.and_then(|directory| directory.child(name)))
+    }
+
+    /// Returns the real path of the directory `spelled`, which has no slash at its end.
+    fn directory(&self, spelled: &[u8]) -> Result<Option<RootPath>, PackageError> {
+        if spelled.is_empty() {
+            return Ok(Some(RootPath::root()));
+        }
+        if let Some(known) = self.known.borrow().get(spelled) {
+            return Ok(known.clone());
+        }
+        let real = match self.real(spelled)? {
+            Some(path) => self.followed(path)?,
+            None => None,
+        };
+        self.known.borrow_mut().insert(spelled.to_vec(), real.clone());
+        Ok(real)
+    }
+
+    /// Returns the directory at `path` or at the end of the link there.
+    fn followed(&self, path: RootPath) -> Result<Option<RootPath>, PackageError> {
+        let error = of_rootfs(self.rootfs);
+        let node = self.rootfs.lookup(&path).map_err(&error)?;
+        match node.map(|node| node.kind) {
+            Some(Kind::Directory) => Ok(Some(path)),
+            Some(Kind::Link(_)) => match chase(self.rootfs, &path.to_raw()).map_err(error)?.end {
+                Ok((real, node)) if node.kind == Kind::Directory => Ok(Some(real)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! `/var/lib/dpkg` -> [`PackageDb`]: the status of all packages at once, the lists of their paths when they are needed.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+
+use super::directories::Directories;
+use super::{
+    Package, PackageDb, PackageError, PackageFile, PackageId, SourcePackage, Taken, find, list, of_rootfs,
+    read, read_real,
+};
+use crate::formats::dpkg::{self, DpkgError, Stanza};
+use crate::path::{RawPath, RootPath};
+use crate::rootfs::{Kind, Rootfs};
+
+const STATUS: &str = "/var/lib/dpkg/status";
+/// One file for each package, as images without a package manager have it.
+const STATUS_PARTS: &str = "/var/lib/dpkg/status.d";
+const INFO: &str = "/var/lib/dpkg/info";
+const DIVERSIONS: &str = "/var/lib/dpkg/diversions";
+/// Where links to the chosen alternatives are (update-alternatives(1)).
+const ALTERNATIVES: &[u8] = b"/etc/alternatives/";
+
+/// dpkg's database.
+pub struct Dpkg<'a> {
+    rootfs: &'a dyn Rootfs,
+    packages: Vec<Package>,
+    records: Vec<Record>,
+    directories: Directories<'a>,
+    diversions: OnceCell<Vec<Moved>>,
+    index: OnceCell<Index>,
+}
+
+/// What is kept of a package besides its [`Package`].
+struct Record {
+    /// The stanza as it is.
+    stanza: Vec<u8>,
+    paths: Paths,
+}
+
+/// Where the paths of a package are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Paths {
+    /// A `.list` of absolute paths.
+    List(RootPath),
+    /// A `.md5sums`, all that packages in `status.d` have.
+    Md5sums(RootPath),
+    /// Nowhere: a package without files.
+    None,
+}
+
+/// A diversion of real paths.
+struct Moved {
+    from: RootPath,
+    to: RootPath,
+    by: Option<String>,
+}
+
+/// Real paths, and the packages that list them.
+#[derive(Default)]
+struct Index {
+    first: HashMap<RootPath, PackageId>,
+    /// What more than one package lists: directories, mostly.
+    others: HashMap<RootPath, Vec<PackageId>>,
+}
+
+impl<'a> Dpkg<'a> {
+    /// Opens the database in `rootfs`; `None` if there is none, or it has no package.
+    ///
+    /// # Errors
+    /// [`PackageError`] if there is one, and it cannot be read.
+    pub fn open(rootfs: &'a dyn Rootfs) -> Result<Option<Self>, PackageError> {
+        let mut found = status(rootfs)?;
+        found.extend(status_parts(rootfs)?);
+        if found.is_empty() {
+            return Ok(None);
+        }
+        // By name, whatever order the database was written in.
+        found.sort_by(|(one, _), (other, _)| {
+            (&one.name, &one.architecture).cmp(&(&other.name, &other.architecture))
+        });
+        found.dedup_by(|(one, _), (other, _)| {
+            one.name == other.name && one.architecture == other.architecture
+        });
+        let mut packages = Vec::with_capacity(found.len());
+        let mut records = Vec::with_capacity(found.len());
+        for (stanza, paths) in found {
+            let source = SourcePackage { name: stanza.source, version: stanza.source_version };
+            packages.push(Package {
+                name: stanza.name,
+                version: stanza.version,
+                architecture: stanza.architecture,
+                source,
+                depends: stanza.depends,
+                recommends: stanza.recommends,
+                provides: stanza.provides,
+            });
+            records.push(Record { stanza: stanza.text, paths });
+        }
+        Ok(Some(Self {
+            rootfs,
+            packages,
+            records,
+            directories: Directories::new(rootfs),
+            diversions: OnceCell::new(),
+            index: OnceCell::new(),
+        }))
+    }
+
+    /// Returns the paths of the package as its list spells them.
+    fn spelled(&self, package: PackageId) -> Result<Vec<Vec<u8>>, PackageError> {
+        let bytes = |path| read_real(self.rootfs, path, dpkg::FILE_MAX);
+        Ok(match &self.records[package.0].paths {
+            Paths::List(path) => dpkg::list(&bytes(path)?).map(<[u8]>::to_vec).collect(),
+            Paths::Md5sums(path) => {
+                dpkg::md5sums(&bytes(path)?).map(|line| [b"/", line.path].concat()).collect()
+            }
+            Paths::None => Vec::new(),
+        })
+    }
+
+    /// Returns where the file is that the package called `name` lists as `spelled`.
+    fn place(&self, name: &str, spelled: &[u8]) -> Result<Option<RootPath>, PackageError> {
+        let Some(path) = self.directories.real(spelled)? else { return Ok(None) };
+        let moved = self.diversions()?.iter().find(|moved| moved.from == path);
+        Ok(Some(match moved {
+            Some(Moved { to, by, .. }) if by.as_deref() != Some(name) => to.clone(),
+            _ => path,
+        }))
+    }
+
+    /// Returns the checksums of the package, as far as there are any.
+    fn sums(&self, package: PackageId) -> Result<Vec<u8>, PackageError> {
+        let path = match &self.records[package.0].paths {
+            Paths::Md5sums(path) => path.to_raw(),
+            Paths::List(path) => {
+                let name = path.as_bytes();
+                let name = name.strip_suffix(b".list").unwrap_or(name);
+                RawPath::new([name, b".md5sums".as_slice()].concat())
+            }
+            Paths::None => return Ok(Vec::new()),
+        };
+        Ok(read(self.rootfs, &path, dpkg::FILE_MAX)?.unwrap_or_default())
+    }
+
+    fn diversions(&self) -> Result<&[Moved], PackageError> {
+        if let Some(known) = self.diversions.get() {
+            return Ok(known);
+        }
+        let path = RawPath::from(DIVERSIONS);
+        let bytes = read(self.rootfs, &path, dpkg::FILE_MAX)?.unwrap_or_default();
+        let mut moved = Vec::new();
+        for diversion in dpkg::diversions(&bytes).map_err(broken(&path))? {
+            let from = self.directories.real(diversion.from.as_bytes())?;
+            let to = self.directories.real(diversion.to.as_bytes())?;
+            if let (Some(from), Some(to)) = (from, to) {
+                moved.push(Moved { from, to, by: diversion.by });
+            }
+        }
+        Ok(self.diversions.get_or_init(|| moved))
+    }
+
+    fn index(&self) -> Result<&Index, PackageError> {
+        if let Some(known) = self.index.get() {
+            return Ok(known);
+        }
+        let mut index = Index::default();
+        for id in (0..self.packages.len()).map(PackageId) {
+            for file in self.files(id)? {
+                match index.first.get(&file.path) {
+                    None => drop(index.first.insert(file.path, id)),
+                    Some(first) if *first == id => {}
+                    Some(_) => index.others.entry(file.path).or_default().push(id),
+                }
+            }
+        }
+        Ok(self.index.get_or_init(|| index))
+    }
+
+    /// Returns where the link at `path` leads, if it is one that update-alternatives(1) made.
+    fn alternative(&self, path: &RootPath) -> Result<Option<RootPath>, PackageError> {
+        let node = self.rootfs.lookup(path).map_err(of_rootfs(self.rootfs))?;
+        let Some(Kind::Link(target)) = node.map(|node| node.kind) else { return Ok(None) };
+        let is_one = path.as_bytes().starts_with(ALTERNATIVES) || target.as_bytes().starts_with(ALTERNATIVES);
+        if is_one { find(self.rootfs, &path.to_raw()) } else { Ok(None) }
+    }
+}
+
+impl PackageDb for Dpkg<'_> {
+    fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
+        let index = self.index()?;
+        let Some(first) = index.first.get(path) else {
+            return match self.alternative(path)? {
+                Some(target) if target != *path => self.owners(&target),
+                _ => Ok(Vec::new()),
+            };
+        };
+        let mut owners = vec![*first];
+        owners.extend(index.others.get(path).into_iter().flatten());
+        owners.dedup();
+        Ok(owners)
+    }
+
+    fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {
+        let name = &self.package(package).name;
+        let mut files = Vec::new();
+        for spelled in self.spelled(package)? {
+            files.extend(self.place(name, &spelled)?.map(|path| PackageFile { path, mode: None }));
+        }
+        Ok(files)
+    }
+
+    /// `status.d`, not `status`: that one would promise a database that a package manager can work with.
+    fn manifest(&self, taken: &Taken) -> Result<Vec<(RootPath, Vec<u8>)>, PackageError> {
+        let mut files = Vec::new();
+        let Some(directory) = RootPath::from_normal(STATUS_PARTS.as_bytes()) else { return Ok(files) };
+        for (id, paths) in taken {
+            let Package { name, architecture, .. } = self.package(*id);
+            let is_double = taken.keys().any(|other| other != id && self.package(*other).name == *name);
+            let file = if is_double { format!("{name}:{architecture}") } else { name.clone() };
+            let mut spelled = HashSet::new();
+            for path in self.spelled(*id)? {
+                if self.place(name, &path)?.is_some_and(|place| paths.contains(&place)) {
+                    spelled.insert(path);
+                }
+            }
+            let mut sums = Vec::new();
+            for line in dpkg::md5sums(&self.sums(*id)?) {
+                if spelled.contains(&[b"/", line.path].concat()) {
+                    sums.extend_from_slice(line.text);
+                    sums.push(b'\n');
+                }
+            }
+            let stanza = dpkg::with_conffiles(&self.records[id.0].stanza, &spelled);
+            let child = |name: &str| directory.child(name.as_bytes());
+            files.extend(child(&file).map(|path| (path, stanza)));
+            files.extend(child(&format!("{file}.md5sums")).map(|path| (path, sums)));
+        }
+        Ok(files)
+    }
+}
+
+/// Returns the packages in `status`, with their lists.
+fn status(rootfs: &dyn Rootfs) -> Result<Vec<(Stanza, Paths)>, PackageError> {
+    let path = RawPath::from(STATUS);
+    let Some(bytes) = read(rootfs, &path, dpkg::FILE_MAX)? else { return Ok(Vec::new()) };
+    let stanzas = dpkg::stanzas(&bytes).map_err(broken(&path))?;
+    let (info, names) = list(rootfs, &INFO.into())?.unwrap_or((RootPath::root(), Vec::new()));
+    let lists = stanzas.into_iter().map(|stanza| {
+        // Packages that may be there for several machines have the machine in the name of the file.
+        let candidates =
+            [format!("{}:{}.list", stanza.name, stanza.architecture), format!("{}.list", stanza.name)];
+        // Sorted, as every listing is.
+        let is_there =
+            |name: &&String| names.binary_search_by(|other| other.as_slice().cmp(name.as_bytes())).is_ok();
+        let name = candidates.iter().find(is_there);
+        let paths = name.and_then(|name| info.child(name.as_bytes())).map_or(Paths::None, Paths::List);
+        (stanza, paths)
+    });
+    Ok(lists.collect())
+}
+
+/// Returns the packages in `status.d`, with their checksums.
+fn status_parts(rootfs: &dyn Rootfs) -> Result<Vec<(Stanza, Paths)>, PackageError> {
+    let mut found = Vec::new();
+    let Some((directory, names)) = list(rootfs, &STATUS_PARTS.into())? else { return Ok(found) };
+    for name in names.iter().filter(|name| !name.ends_with(b".md5sums")) {
+        let Some(path) = directory.child(name) else { continue };
+        let Some(real) = find(rootfs, &path.to_raw())? else { continue };
+        let bytes = read_real(rootfs, &real, dpkg::FILE_MAX)?;
+        for stanza in dpkg::stanzas(&bytes).map_err(broken(&path.to_raw()))? {
+            let sums = RawPath::new([path.as_bytes(), b".md5sums"].concat());
+            let paths = find(rootfs, &sums)?.map_or(Paths::None, Paths::Md5sums);
+            found.push((stanza, paths));
+        }
+    }
+    Ok(found)
+}
+
+fn broken(path: &RawPath) -> impl Fn(DpkgError) -> PackageError {
+    |source| PackageError::Dpkg { path: path.clone(), source }
+}

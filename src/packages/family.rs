@@ -1,0 +1,49 @@
+//! A package -> the packages that were made from the same source to be used together.
+
+use std::collections::BTreeSet;
+
+use super::{Package, PackageDb, PackageId};
+use crate::formats::ldso_conf::matches;
+
+/// Packages that nobody needs at run time, by their names.
+const NOT_AT_RUN_TIME: [&str; 8] =
+    ["*-dev", "*-devel", "*-doc", "*-docs", "*-dbg*", "*-debuginfo", "*-debugsource", "*-examples"];
+
+/// Returns the family of `package`, itself first: installed packages of the same source package and version that a
+/// chain of Depends, Pre-Depends or Recommends links to it, in either direction. What is made for developers and
+/// readers is no part of it.
+pub fn family(db: &dyn PackageDb, package: PackageId) -> Vec<PackageId> {
+    let own = db.package(package);
+    let siblings: Vec<PackageId> = (0..db.packages().len())
+        .map(PackageId)
+        .filter(|other| *other != package && is_sibling(own, db.package(*other)))
+        .collect();
+    let mut family = vec![package];
+    let mut seen = BTreeSet::from([package]);
+    let mut next = 0;
+    while let Some(member) = family.get(next).map(|id| db.package(*id)) {
+        next += 1;
+        for other in &siblings {
+            let sibling = db.package(*other);
+            if (needs(member, sibling) || needs(sibling, member)) && seen.insert(*other) {
+                family.push(*other);
+            }
+        }
+    }
+    family
+}
+
+fn is_sibling(own: &Package, other: &Package) -> bool {
+    let fits = other.architecture == own.architecture
+        || [&own.architecture, &other.architecture]
+            .iter()
+            .any(|name| ["all", "noarch"].contains(&name.as_str()));
+    let is_out = |pattern: &str| matches(pattern.as_bytes(), other.name.as_bytes());
+    own.source == other.source && fits && !NOT_AT_RUN_TIME.iter().any(|pattern| is_out(pattern))
+}
+
+/// Returns whether `package` names `other`, or something that it provides.
+fn needs(package: &Package, other: &Package) -> bool {
+    let named = |name: &String| *name == other.name || other.provides.contains(name);
+    package.depends.iter().any(named) || package.recommends.iter().any(named)
+}
