@@ -22,7 +22,7 @@ struct Case {
 
 const OUT: &str = "-o type=oci,dest=$HOME/out.tar";
 
-const CASES: [Case; 27] = [
+const CASES: [Case; 28] = [
     Case {
         name: "missing-libraries",
         tree: "include debian\n/app/main elf needed=libq.so.1,libr.so.1\n/app/two elf needed=libs.so.1 runpath=/opt\n\
@@ -134,6 +134,12 @@ const CASES: [Case; 27] = [
     Case { name: "output-unknown", tree: "", arguments: "build -o type=zip,dest=x /app/main" },
     Case { name: "reference-bad", tree: "", arguments: "build -t Upper/Case /app/main" },
     Case { name: "push-nowhere", tree: "", arguments: "build /app/main --push" },
+    Case {
+        name: "tree-of-a-script",
+        tree: "include debian\n/app/run script \"#!/usr/bin/env -S main -u\\n\"\n/usr/bin/env elf needed=libc.so.6\n\
+            /usr/bin/main elf needed=libq.so.1\n/app/lost script \"#!/usr/bin/env nothing\\n\"",
+        arguments: "tree --from $TOP /app/run /app/lost",
+    },
     Case {
         name: "tree-of-what-is-missing",
         tree: "include debian\n/app/main elf needed=libq.so.1",
@@ -256,17 +262,21 @@ fn huge_sparse_files_take_no_time() {
     Tree::parse("sparse", tree).to_disk(top.path(), |_, _| None);
     let header =
         ElfFile { tags: vec![(Tag::Needed, b"libc.so.6".to_vec())], ..ElfFile::default() }.to_bytes();
-    for (name, content) in [("app/zeros", b"".as_slice()), ("app/libq.so.1", &header)] {
+    for (name, content) in [("app/zeros", b"".as_slice()), ("app/libq.so.1", &header), ("cache", b"")] {
         let path = top.path().join(name);
         fs::write(&path, content).unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_len(2 << 30).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    golden::check(["build --from $TOP $OUT /app/zeros", "tree --from $TOP /app/fine"].map(|arguments| {
+    let said = |name: &str, arguments: &str| {
         let outcome = outcome(arguments, top.path(), home.path());
-        let name = arguments.rsplit('/').next().unwrap();
         (format!("cli/sparse-{name}.txt"), text(arguments, &outcome, top.path(), home.path()))
-    }));
+    };
+    let zeros = said("zeros", "build --from $TOP $OUT /app/zeros");
+    let fine = said("fine", "tree --from $TOP /app/fine");
+    fs::create_dir_all(top.path().join("etc")).unwrap();
+    fs::rename(top.path().join("cache"), top.path().join("etc/ld.so.cache")).unwrap();
+    golden::check([zeros, fine, said("cache", "build --from $TOP $OUT /app/fine")]);
 }
 
 #[test]

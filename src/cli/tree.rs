@@ -1,5 +1,6 @@
 //! `minimage tree`: programs -> what their loader would map, and why.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::explain::Explain;
 use crate::formats::elf::ElfError;
 use crate::path::{RawPath, show};
 use crate::resolve::{
-    Circumstances, Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver,
+    Circumstances, Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver, Script,
 };
 use crate::rootfs::{CachedRootfs, HostRootfs, Kind, Rootfs, chase};
 use crate::roots::Keep;
@@ -68,20 +69,35 @@ pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
             problems.push(Problem::program_not_found(root, &search, &rootfs));
             continue;
         };
-        match object(&resolver, &rootfs, &path)? {
-            Ok(object) => show_tree(&resolver, &path, &object, arguments, report)?,
-            Err(problem) => problems.push(problem),
+        // A script is followed by what interprets it, each in its turn.
+        let mut todo = vec![path];
+        let mut seen = HashSet::new();
+        while let Some(path) = todo.pop().filter(|path| seen.insert(path.clone())) {
+            match started(&resolver, &rootfs, &path)? {
+                Ok(Started::Object(object)) => show_tree(&resolver, &path, &object, arguments, report)?,
+                Ok(Started::Script(script)) => {
+                    show_script(&path, &script, arguments.format, report)?;
+                    todo.extend(script.command.into_iter().chain([script.interp]));
+                }
+                Err(problem) => problems.push(problem),
+            }
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(boxed(ResolveError::Incomplete { problems })) }
 }
 
-/// Returns the ELF object that `path` leads to; the inner error says why it is none.
-fn object(
+/// What the kernel starts.
+enum Started {
+    Object(Rc<Object>),
+    Script(Script),
+}
+
+/// Returns what `path` leads to; the inner error says why it cannot be started.
+fn started(
     resolver: &Resolver<'_>,
     rootfs: &dyn Rootfs,
     path: &RawPath,
-) -> Result<Result<Rc<Object>, Problem>, Box<dyn Explain>> {
+) -> Result<Result<Started, Problem>, Box<dyn Explain>> {
     let (real, node) = match chase(rootfs, path).map_err(boxed)?.end {
         Ok(found) => found,
         Err(absence) => return Ok(Err(Problem::Unreachable { path: path.clone(), absence })),
@@ -89,13 +105,29 @@ fn object(
     if node.kind != Kind::File {
         return Ok(Err(Problem::NotAProgram { path: real, what: "not a regular file" }));
     }
-    let object = resolver.object(&real, &node).map_err(boxed)?;
-    Ok(object.map_err(|error| match *error {
-        ElfError::NotElf => {
-            Problem::NotAProgram { path: real, what: "no ELF file; of a script, ask for the interpreter" }
+    match resolver.object(&real, &node).map_err(boxed)? {
+        Ok(object) => Ok(Ok(Started::Object(object))),
+        Err(error) if matches!(*error, ElfError::NotElf) => {
+            Ok(resolver.script(&real).map_err(boxed)?.map(Started::Script))
         }
-        _ => Problem::BrokenElf { path: real, error },
-    }))
+        Err(error) => Ok(Err(Problem::BrokenElf { path: real, error })),
+    }
+}
+
+fn show_script(path: &RawPath, script: &Script, format: Format, report: &mut Report) -> Outcome {
+    if format == Format::Json {
+        let (path, interp) = (path.to_string(), Some(script.interp.to_string()));
+        return report.line(&Tree { path, interp, ..Tree::default() }.to_json());
+    }
+    report.line(&path.to_string())?;
+    report.line(&format!("  {} (shebang)", script.interp))
+}
+
+impl Tree {
+    fn to_json(&self) -> String {
+        // Strings and lists of strings: nothing in it can fail to be JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 fn show_tree(
@@ -141,13 +173,20 @@ fn json(path: &RawPath, object: &Object, linkage: &Linked) -> String {
             tree.warnings = list.warnings.iter().map(ToString::to_string).collect();
         }
         Err(problems) => {
-            tree.error = problems.first().map(ToString::to_string);
+            tree.error = Some(problems.iter().map(sentence).collect::<Vec<_>>().join("; "));
             tree.missing =
                 problems.iter().filter_map(Problem::missing_interp).map(ToString::to_string).collect();
         }
     }
-    // Strings and lists of strings: nothing in it can fail to be JSON.
-    serde_json::to_string(&tree).unwrap_or_default()
+    tree.to_json()
+}
+
+/// Returns what is wrong in one line.
+fn sentence(problem: &Problem) -> String {
+    match problem {
+        Problem::BrokenElf { error, .. } => format!("{problem}: {error}"),
+        problem => problem.to_string(),
+    }
 }
 
 fn libraries<'a>(path: &'a RawPath, list: &'a ObjectList) -> impl Iterator<Item = Library> + 'a {
@@ -185,7 +224,7 @@ fn text(path: &RawPath, linkage: &Linked) -> Vec<String> {
             branch(list, 0, 1, &mut lines);
             lines.extend(list.warnings.iter().map(|warning| format!("  warning: {warning}")));
         }
-        Err(problems) => lines.extend(problems.iter().map(|problem| format!("  {problem}"))),
+        Err(problems) => lines.extend(problems.iter().map(|problem| format!("  {}", sentence(problem)))),
     }
     lines
 }

@@ -20,7 +20,7 @@ impl<'a> Planned<'a> {
     }
 
     fn error(&self, action: &'static str, path: &RootPath, kind: io::ErrorKind) -> RootfsError {
-        RootfsError::Read { action, path: path.clone(), rootfs: self.name().to_owned(), source: kind.into() }
+        RootfsError::read(action, path, self.name(), kind.into())
     }
 }
 

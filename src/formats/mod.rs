@@ -87,9 +87,16 @@ impl ReadAt for &[u8] {
 /// # Errors
 /// Whatever `file` says.
 pub fn read_all(file: &dyn ReadAt, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let size = file.size();
-    let Some(size) = usize::try_from(size).ok().filter(|_| size <= limit) else { return Ok(None) };
-    let mut bytes = vec![0; size];
+    if file.size() > limit { Ok(None) } else { read_head(file, limit).map(Some) }
+}
+
+/// Returns the first `limit` bytes of `file`, or all of it if it has fewer.
+///
+/// # Errors
+/// Whatever `file` says.
+pub fn read_head(file: &dyn ReadAt, limit: u64) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(file.size().min(limit)).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
     let mut filled = 0_usize;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(filled as u64, rest)? {
@@ -98,5 +105,5 @@ pub fn read_all(file: &dyn ReadAt, limit: u64) -> io::Result<Option<Vec<u8>>> {
         }
     }
     bytes.truncate(filled);
-    Ok(Some(bytes))
+    Ok(bytes)
 }

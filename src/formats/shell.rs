@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-/// The largest script that is read, in bytes.
+/// How much of a script is read, in bytes.
 pub const SCRIPT_MAX: u64 = 1 << 20;
 /// The most words that one script yields.
 const WORDS_MAX: usize = 10_000;

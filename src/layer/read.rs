@@ -80,12 +80,7 @@ impl<'a> Reader<'a> {
         piece: &Piece<'_>,
         bytes: Option<&mut Vec<u8>>,
     ) -> Result<Option<Stamp>, TarError> {
-        let error = |source| RootfsError::Read {
-            action: "read",
-            path: piece.path.clone(),
-            rootfs: self.rootfs.name().to_owned(),
-            source,
-        };
+        let error = |source| RootfsError::read("read", piece.path, self.rootfs.name(), source);
         let open = match self.file.take() {
             Some(open) if piece.offset > 0 => open,
             _ => {

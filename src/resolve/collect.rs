@@ -11,9 +11,9 @@ use super::resolver::Resolver;
 use super::{Circumstances, Hint, Linkage, LoaderConfig, Privilege, scripts, versions};
 use crate::closure::{Cause, Closure, Demand, Met};
 use crate::formats::elf::ElfError;
-use crate::formats::{read_all, shell};
+use crate::formats::{read_head, shell};
 use crate::path::{RawPath, RootPath, show};
-use crate::rootfs::{Kind, RootfsError};
+use crate::rootfs::{Kind, RootfsError, chase};
 use crate::spec::Hwcaps;
 
 /// Takes programs with everything they need into a closure, and remembers what is wrong.
@@ -200,8 +200,12 @@ impl<'a> Collector<'a> {
         let demand = Demand { path: interp.clone(), cause: Cause::Interp { by } };
         let loader = match self.closure.take(rootfs, demand)? {
             Met::At(loader) => loader,
-            // It was opened to get here.
-            Met::Absent(_) => object.path.clone(),
+            Met::Absent(_) => {
+                let (by, interp) = (object.path.clone(), interp.clone());
+                return Err(ResolveError::Incomplete {
+                    problems: vec![Problem::InterpMissing { by, interp }],
+                });
+            }
         };
         for edge in &list.edges {
             let by = list.objects[edge.by].object.path.clone();
@@ -257,64 +261,57 @@ impl<'a> Collector<'a> {
             self.problems.push(Problem::BrokenElf { path, error });
             return Ok(None);
         }
-        let head = self.resolver.rootfs().open(&path)?;
-        let shebang = match scripts::shebang(&*head) {
-            Ok(Some(shebang)) => shebang,
-            Ok(None) => {
-                self.problems.push(Problem::NotAProgram { path, what: "neither an ELF file nor a script" });
-                return Ok(None);
-            }
-            Err(source) => {
-                let (action, rootfs) = ("read", self.resolver.rootfs().name().to_owned());
-                return Err(RootfsError::Read { action, path, rootfs, source }.into());
-            }
-        };
         if depth >= scripts::DEPTH_MAX {
             let what = "a script whose interpreters are scripts, deeper than the kernel follows";
             self.problems.push(Problem::NotAProgram { path, what });
             return Ok(None);
         }
-        if shebang.interp.ends_with(b"\r") {
-            self.problems.push(Problem::CarriageReturn { path, interp: shebang.interp });
-            return Ok(None);
-        }
-        let cause = Cause::Shebang { by: path.clone() };
-        let interp = RawPath::new(shebang.interp.as_slice());
-        let object = self.take_program(Demand { path: interp, cause: cause.clone() }, depth + 1)?;
-        let command = scripts::env_command(&shebang);
-        // By its own name: what it leads to may be a wrapper in another language.
-        let is_shell = scripts::is_shell(command.as_deref().unwrap_or(&shebang.interp));
-        let object = match command {
-            None => object,
-            // `env` looks its command up in PATH.
-            Some(command) => {
-                let command = RawPath::new(command);
-                match self.resolver.program_path(&command)? {
-                    Some(path) => self.take_program(Demand { path, cause }, depth + 1)?,
-                    None => {
-                        let (script, searched) = (path.clone(), self.resolver.search().path.clone());
-                        self.problems.push(Problem::CommandNotFound { script, command, searched });
-                        None
-                    }
-                }
+        let script = match self.resolver.script(&path)? {
+            Ok(script) => script,
+            Err(problem) => {
+                self.problems.push(problem);
+                return Ok(None);
             }
         };
+        let cause = Cause::Shebang { by: path.clone() };
+        let mut object =
+            self.take_program(Demand { path: script.interp, cause: cause.clone() }, depth + 1)?;
+        if let Some(command) = script.command {
+            self.warn_of_shim(&path, &command)?;
+            object = self.take_program(Demand { path: command, cause }, depth + 1)?;
+        }
         // What a script runs counts for the scripts that the user names; what those run is their own business.
-        if depth == 0 && is_shell && object.is_some() {
+        if depth == 0 && script.is_shell && object.is_some() {
             self.take_command_words(&path)?;
         }
         Ok(object)
+    }
+
+    /// Warns if `command`, which `env` finds for the script `by`, is a script itself: version managers put such in front
+    /// of the real interpreters, and they need the rest of the manager to work.
+    fn warn_of_shim(&mut self, by: &RootPath, command: &RawPath) -> Result<(), RootfsError> {
+        let rootfs = self.resolver.rootfs();
+        let Ok((real, node)) = chase(rootfs, command)?.end else { return Ok(()) };
+        if node.kind != Kind::File || self.resolver.object(&real, &node)?.is_ok() {
+            return Ok(());
+        }
+        self.warn(format!(
+            "the first line of `{by}` leads to `{command}`, which is a script too: if it only chooses among versions, \
+             put the directory of the real interpreter first in PATH"
+        ));
+        Ok(())
     }
 
     /// Takes the programs that the root script `path` runs by name, as far as they can be read from it.
     fn take_command_words(&mut self, path: &RootPath) -> Result<(), ResolveError> {
         let rootfs = self.resolver.rootfs();
         let file = rootfs.open(path)?;
-        let text = read_all(&*file, shell::SCRIPT_MAX).map_err(|source| {
-            let (action, rootfs) = ("read", rootfs.name().to_owned());
-            RootfsError::Read { action, path: path.clone(), rootfs, source }
-        })?;
-        for word in shell::command_words(&text.unwrap_or_default()) {
+        let text = read_head(&*file, shell::SCRIPT_MAX)
+            .map_err(|source| RootfsError::read("read", path, rootfs.name(), source))?;
+        if file.size() > shell::SCRIPT_MAX {
+            self.warn(format!("only the first MiB of the script `{path}` was searched for programs it runs"));
+        }
+        for word in shell::command_words(&text) {
             let name = RawPath::new(word.as_slice());
             match self.resolver.program_path(&name)? {
                 Some(program) => {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::list::{
-    Answered, Asking, Edge, Fatal, FoundBy, Hint, Loaded, Missing, ObjectList, Request, Unmet, Warning,
+    Answered, Asking, Edge, Fatal, FoundBy, Hint, Loaded, Missing, ObjectList, Obstacle, Request, Unmet,
+    Warning,
 };
 use super::loader::{Abi, EM_ARM, GlibcConf};
 use super::object::{Object, Objects};
@@ -13,7 +14,7 @@ use super::{Privilege, Start};
 use crate::formats::dlopen_note::Priority;
 use crate::formats::elf::{ByteOrder, Class, DF_1_NODEFLIB, DF_1_PIE, Elf, ElfError, Ident, NeedKind};
 use crate::formats::ldso_cache::LdsoCache;
-use crate::path::RawPath;
+use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Absence, FileId, Kind, RootfsError, chase};
 use crate::spec::{Hints, Search};
 
@@ -49,14 +50,14 @@ enum Candidate {
     Next,
     /// The list of directories ends here; the search goes on with the next rule.
     EndOfList,
-    Fatal(String),
+    Fatal(Obstacle),
 }
 
 /// One search along a list of directories.
 enum Searched {
     Found(RawPath, Rc<Object>),
     Nothing,
-    Fatal(RawPath, String),
+    Fatal(RawPath, Obstacle),
 }
 
 /// Why a list could not be made.
@@ -265,8 +266,8 @@ impl Process<'_> {
                         self.list.edges.push(Edge { by, asking, soname: name, to, alias });
                     }
                 }
-                Ok(None) => self.ignore_preload(name, "not found".to_owned()),
-                Err(ListError::Fatal(fatal)) => self.ignore_preload(name, fatal.reason),
+                Ok(None) => self.ignore_preload(name, None),
+                Err(ListError::Fatal(fatal)) => self.ignore_preload(name, Some(fatal.obstacle)),
                 Err(error) => return Err(error),
             }
         }
@@ -325,8 +326,8 @@ impl Process<'_> {
         allowed.map(<[u8]>::to_vec).chain(self.loader.preloads.iter().cloned()).collect()
     }
 
-    fn ignore_preload(&mut self, name: Vec<u8>, reason: String) {
-        self.list.warnings.push(Warning::PreloadIgnored { name, reason });
+    fn ignore_preload(&mut self, name: Vec<u8>, obstacle: Option<Obstacle>) {
+        self.list.warnings.push(Warning::PreloadIgnored { name, obstacle });
     }
 
     fn miss(&mut self, by: usize, soname: Vec<u8>, kind: NeedKind) {
@@ -339,17 +340,15 @@ impl Process<'_> {
 
     /// Returns the name that `by` asks for, with its tokens replaced; `None` if the request then does not count.
     fn expand_need(&self, by: usize, name: &[u8], kind: NeedKind) -> Result<Option<Vec<u8>>, ListError> {
-        let fatal = |reason: &str| {
+        let fatal = |obstacle| {
             let path = self.list.objects[by].object.path.to_raw();
-            ListError::Fatal(Fatal { path, reason: reason.to_owned(), by, soname: name.to_vec() })
+            ListError::Fatal(Fatal { path, obstacle, by, soname: name.to_vec() })
         };
         if self.privilege == Privilege::Secure && has_token(name) {
-            return Err(fatal("a dynamic string token is not allowed in the needs of a privileged program"));
+            return Err(fatal(Obstacle::TokenOfPrivileged));
         }
         match self.expand(by, name) {
-            None if kind == NeedKind::Needed => {
-                Err(fatal("a dynamic string token in its needs has no value"))
-            }
+            None if kind == NeedKind::Needed => Err(fatal(Obstacle::TokenWithoutValue)),
             expanded => Ok(expanded),
         }
     }
@@ -463,13 +462,8 @@ impl Process<'_> {
             self.by_name.insert(name.to_vec(), *index);
             return Ok(Some(Answered { to: *index, alias: Some(path) }));
         }
-        if let Some(reason) = self.refusal(&object.elf) {
-            return Err(ListError::Fatal(Fatal {
-                path,
-                reason: reason.to_owned(),
-                by,
-                soname: name.to_vec(),
-            }));
+        if let Some(obstacle) = self.refusal(&object.elf) {
+            return Err(ListError::Fatal(Fatal { path, obstacle, by, soname: name.to_vec() }));
         }
         // The path as it was found, with its links: canonicalizing it here is a common mistake.
         let origin = directory_of(&path);
@@ -498,8 +492,8 @@ impl Process<'_> {
             match searched {
                 Searched::Found(path, object) => return Ok(Some((rule, path, object))),
                 Searched::Nothing => {}
-                Searched::Fatal(path, reason) => {
-                    return Err(ListError::Fatal(Fatal { path, reason, by, soname: name.to_vec() }));
+                Searched::Fatal(path, obstacle) => {
+                    return Err(ListError::Fatal(Fatal { path, obstacle, by, soname: name.to_vec() }));
                 }
             }
         }
@@ -507,16 +501,16 @@ impl Process<'_> {
     }
 
     /// Returns why the loader gives up at an object that it has found, if it does.
-    fn refusal(&self, elf: &Elf) -> Option<&'static str> {
+    fn refusal(&self, elf: &Elf) -> Option<Obstacle> {
         let knows_pie = self.loader.conf.version.is_none_or(|version| version >= (2, 30));
         if elf.e_type == ET_EXEC {
-            Some("cannot dynamically load executable")
+            Some(Obstacle::Executable)
         } else if !elf.is_dynamic {
-            Some("object file has no dynamic section")
+            Some(Obstacle::NoDynamicSection)
         } else if elf.flags_1 & DF_1_PIE != 0 && knows_pie {
-            Some("cannot dynamically load position-independent executable")
+            Some(Obstacle::Pie)
         } else if self.list.objects.len() >= OBJECTS_MAX {
-            Some("more objects than any real program has")
+            Some(Obstacle::TooMany)
         } else {
             None
         }
@@ -552,7 +546,7 @@ impl Process<'_> {
                             return Ok(Searched::Nothing);
                         }
                     }
-                    Candidate::Fatal(reason) => return Ok(Searched::Fatal(path, reason)),
+                    Candidate::Fatal(obstacle) => return Ok(Searched::Fatal(path, obstacle)),
                 }
             }
         }
@@ -565,7 +559,7 @@ impl Process<'_> {
             match self.look_at(&path)? {
                 Candidate::Found(object) => return Ok(Searched::Found(path, object)),
                 Candidate::Next | Candidate::EndOfList => {}
-                Candidate::Fatal(reason) => return Ok(Searched::Fatal(path, reason)),
+                Candidate::Fatal(obstacle) => return Ok(Searched::Fatal(path, obstacle)),
             }
         }
         Ok(Searched::Nothing)
@@ -578,16 +572,16 @@ impl Process<'_> {
             Err(Absence::NotFound | Absence::NotADirectory | Absence::Denied) => return Ok(Candidate::Next),
             Err(Absence::TooManyLinks | Absence::NameTooLong) => return Ok(Candidate::EndOfList),
         };
-        let fatal = |reason: &str| Ok(Candidate::Fatal(reason.to_owned()));
+        let fatal = |obstacle| Ok(Candidate::Fatal(obstacle));
         match node.kind {
             Kind::File => {}
-            Kind::Directory => return fatal("cannot read file data: is a directory"),
-            Kind::Special(what) => return Ok(Candidate::Fatal(format!("it is {what}, not a library"))),
+            Kind::Directory => return fatal(Obstacle::Directory),
+            Kind::Special(what) => return fatal(Obstacle::Special(what)),
             Kind::Link(_) => return Ok(Candidate::Next),
         }
         let object = match self.objects.at(&real, &node)? {
             Ok(object) => object,
-            Err(error) => return self.broken(&real, &error),
+            Err(error) => return self.broken(&real, error),
         };
         let elf = &object.elf;
         if elf.class != self.abi.class {
@@ -597,28 +591,28 @@ impl Process<'_> {
             return Ok(Candidate::Next);
         }
         if elf.byte_order != self.abi.byte_order {
-            return fatal("the ELF file has the other byte order");
+            return fatal(Obstacle::ByteOrder);
         }
         if !is_abi_valid(self.abi.machine, elf.os_abi) {
-            return fatal("ELF file OS ABI invalid");
+            return fatal(Obstacle::OsAbi);
         }
         if self.abi.machine == EM_ARM && elf.byte_order == ByteOrder::Little && elf.e_flags >> 24 == 5 {
             let (own, other) = (self.abi.e_flags, elf.e_flags);
             if own & 0x400 != 0 && other & 0x200 != 0 || own & 0x200 != 0 && other & 0x400 != 0 {
-                return fatal("it is for the other floating point convention");
+                return fatal(Obstacle::FloatAbi);
             }
         }
         if !self.abi.accepts(elf) {
             return Ok(Candidate::Next);
         }
         if elf.e_type != ET_EXEC && elf.e_type != ET_DYN {
-            return fatal("only ET_DYN and ET_EXEC can be loaded");
+            return fatal(Obstacle::FileType);
         }
         Ok(Candidate::Found(object))
     }
 
     /// Decides on a file that does not parse. A loader looks at the class before it looks at the rest.
-    fn broken(&self, real: &crate::path::RootPath, error: &ElfError) -> Result<Candidate, RootfsError> {
+    fn broken(&self, real: &RootPath, error: Rc<ElfError>) -> Result<Candidate, RootfsError> {
         let mut head = [0; 64];
         let file = self.objects.rootfs().open(real)?;
         let count = file.read_at(0, &mut head).unwrap_or(0);
@@ -626,10 +620,10 @@ impl Process<'_> {
         let class = Ident::parse(&head[..count]).map(|ident| ident.class);
         let own = if self.abi.class == Class::Elf64 { 2 } else { 1 };
         Ok(match class {
-            _ if count < wanted => Candidate::Fatal("file too short".to_owned()),
-            None => Candidate::Fatal("invalid ELF header".to_owned()),
+            _ if count < wanted => Candidate::Fatal(Obstacle::TooShort),
+            None => Candidate::Fatal(Obstacle::NotElf),
             Some(class) if class != own => Candidate::Next,
-            Some(_) => Candidate::Fatal(error.to_string()),
+            Some(_) => Candidate::Fatal(Obstacle::Broken(error)),
         })
     }
 }

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::loader::{Abi, GlibcConf};
+use super::loader::{Abi, EM_386, EM_X86_64, GlibcConf};
 use super::object::Objects;
 use crate::formats::elf::Elf;
 use crate::formats::ldso_cache::{self, CacheLine, LdsoCache};
 use crate::formats::ldso_conf::{self, ConfLine};
-use crate::formats::read_all;
 use crate::path::{RawPath, RootPath, show};
-use crate::rootfs::{Kind, Rootfs, RootfsError, chase};
+use crate::rootfs::{Kind, Rootfs, RootfsError, chase, read_file};
 
 const CONF: &str = "/etc/ld.so.conf";
 /// The largest file of configuration that is read, in bytes.
@@ -27,6 +26,9 @@ pub(super) fn cache(
     let hwcaps = if conf.has_hwcaps { abi.hwcaps() } else { &[] };
     let mut directories = Vec::new();
     configured(objects.rootfs(), &RawPath::from(CONF), 0, &mut directories)?;
+    if matches!(abi.machine, EM_386 | EM_X86_64) {
+        directories = directories.into_iter().flat_map(with_siblings).collect();
+    }
     directories.extend(conf.directories.iter().map(|directory| RawPath::new(trimmed(directory))));
     let mut lines = Vec::new();
     let mut seen = BTreeSet::new();
@@ -46,6 +48,13 @@ pub(super) fn cache(
     Ok(LdsoCache::parse(ldso_cache::write(&lines, byte_order), byte_order))
 }
 
+/// Returns `directory`, and those for the other word sizes of x86 that are meant as well when it is called `lib`.
+fn with_siblings(directory: RawPath) -> Vec<RawPath> {
+    let is_lib = directory.as_bytes().ends_with(b"/lib");
+    let suffixes: &[&str] = if is_lib { &["", "64", "x32"] } else { &[""] };
+    suffixes.iter().map(|suffix| RawPath::new([directory.as_bytes(), suffix.as_bytes()].concat())).collect()
+}
+
 fn trimmed(directory: &[u8]) -> &[u8] {
     directory.strip_suffix(b"/").filter(|rest| !rest.is_empty()).unwrap_or(directory)
 }
@@ -57,31 +66,18 @@ fn configured(
     depth: usize,
     directories: &mut Vec<RawPath>,
 ) -> Result<(), RootfsError> {
-    let (real, node) = match chase(rootfs, path)?.end {
-        Ok((real, node)) if node.kind == Kind::File => (real, node),
+    let real = match chase(rootfs, path)?.end {
+        Ok((real, node)) if node.kind == Kind::File => real,
         _ => return Ok(()),
     };
-    if depth >= DEPTH_MAX || node.size > CONF_MAX {
+    if depth >= DEPTH_MAX {
+        tracing::warn!(path = %real, "included too deep, perhaps by itself: not read");
         return Ok(());
     }
-    let file = rootfs.open(&real)?;
-    let bytes = read_all(&*file, CONF_MAX).map_err(|source| RootfsError::Read {
-        action: "read",
-        path: real.clone(),
-        rootfs: rootfs.name().to_owned(),
-        source,
-    })?;
-    for line in ldso_conf::parse(&bytes.unwrap_or_default()) {
+    for line in ldso_conf::parse(&read_file(rootfs, &real, CONF_MAX)?) {
         match line {
             ConfLine::Directory(directory) => {
-                let is_lib = directory.as_bytes().ends_with(b"/lib");
-                directories.push(directory.clone());
-                // On x86 the sibling for the other word sizes is meant as well.
-                if is_lib {
-                    for suffix in ["64", "x32"] {
-                        directories.push(RawPath::new([directory.as_bytes(), suffix.as_bytes()].concat()));
-                    }
-                }
+                directories.push(directory);
             }
             ConfLine::Include(glob) => {
                 let here = path.parent().unwrap_or_else(|| RawPath::from("/"));

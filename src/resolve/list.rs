@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::object::Object;
 use crate::formats::dlopen_note::Priority;
-use crate::formats::elf::NeedKind;
+use crate::formats::elf::{ElfError, NeedKind};
 use crate::path::{RawPath, show};
 
 /// The objects of one process, as its loader would map them.
@@ -172,7 +172,7 @@ pub struct Missing {
 }
 
 /// Something that makes the result depend on more than the root filesystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Warning {
     /// A search path element of an object counts from the working directory.
     RelativeSearchPath {
@@ -192,8 +192,8 @@ pub enum Warning {
     PreloadIgnored {
         /// Its name.
         name: Vec<u8>,
-        /// What the loader would say.
-        reason: String,
+        /// What is in the way; nothing is, if it was not found.
+        obstacle: Option<Obstacle>,
     },
 }
 
@@ -211,7 +211,12 @@ impl fmt::Display for Warning {
             Self::CpuDependent { of, element } => {
                 write!(f, "the search path of {} has `{}`, which depends on the CPU", name(of), show(element))
             }
-            Self::PreloadIgnored { name, reason } => write!(f, "`{}` is not preloaded: {reason}", show(name)),
+            Self::PreloadIgnored { name, obstacle: None } => {
+                write!(f, "`{}` is not preloaded: not found", show(name))
+            }
+            Self::PreloadIgnored { name, obstacle: Some(obstacle) } => {
+                write!(f, "`{}` is not preloaded: {obstacle}", show(name))
+            }
         }
     }
 }
@@ -220,15 +225,76 @@ fn name(of: &RawPath) -> String {
     if of.as_bytes().is_empty() { "the program".to_owned() } else { format!("`{of}`") }
 }
 
-/// Why a loader gives a program up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a loader gives a program up.
+#[derive(Debug, Clone)]
 pub struct Fatal {
     /// The file in the way, as found.
     pub path: RawPath,
     /// What is wrong with it.
-    pub reason: String,
+    pub obstacle: Obstacle,
     /// Index of the object that asks for it.
     pub by: usize,
     /// The name it asks for.
     pub soname: Vec<u8>,
+}
+
+/// Why a loader does not map a file that it has found, nor look further.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// It is a directory.
+    Directory,
+    /// It is a device, FIFO or socket.
+    Special(&'static str),
+    /// It has fewer bytes than an ELF header.
+    TooShort,
+    /// It does not start as an ELF file does.
+    NotElf,
+    /// It starts as an ELF file, and is none.
+    Broken(Rc<ElfError>),
+    /// Its numbers have the other byte order.
+    ByteOrder,
+    /// It is for another operating system.
+    OsAbi,
+    /// It passes floating point numbers in other places (ARM).
+    FloatAbi,
+    /// It is an object file, a core file or something else that nobody maps.
+    FileType,
+    /// It is a program at a fixed address.
+    Executable,
+    /// It is a program at any address.
+    Pie,
+    /// It has no dynamic section.
+    NoDynamicSection,
+    /// The program is privileged, and what it needs is spelled with a token.
+    TokenOfPrivileged,
+    /// What it needs is spelled with a token that has no value.
+    TokenWithoutValue,
+    /// There are more objects than any real program has.
+    TooMany,
+}
+
+impl fmt::Display for Obstacle {
+    /// Says it in the loader's own words, where it has some.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "cannot read file data: is a directory",
+            Self::Special(what) => return write!(f, "it is {what}, not a library"),
+            Self::TooShort => "file too short",
+            Self::NotElf => "invalid ELF header",
+            Self::Broken(error) => return error.fmt(f),
+            Self::ByteOrder => "the ELF file has the other byte order",
+            Self::OsAbi => "ELF file OS ABI invalid",
+            Self::FloatAbi => "it is for the other floating point convention",
+            Self::FileType => "only ET_DYN and ET_EXEC can be loaded",
+            Self::Executable => "cannot dynamically load executable",
+            Self::Pie => "cannot dynamically load position-independent executable",
+            Self::NoDynamicSection => "object file has no dynamic section",
+            Self::TokenOfPrivileged => {
+                "a dynamic string token is not allowed in the needs of a privileged program"
+            }
+            Self::TokenWithoutValue => "a dynamic string token in its needs has no value",
+            Self::TooMany => "more objects than any real program has",
+        })
+    }
 }

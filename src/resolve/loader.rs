@@ -148,14 +148,14 @@ pub(super) struct Abi {
 }
 
 const EM_MIPS: u16 = 8;
-const EM_386: u16 = 3;
+pub(super) const EM_386: u16 = 3;
 const EM_MIPS_RS3_LE: u16 = 10;
 const EM_PPC: u16 = 20;
 const EM_PPC64: u16 = 21;
 const EM_S390: u16 = 22;
 pub(super) const EM_ARM: u16 = 40;
 const EM_SPARCV9: u16 = 43;
-const EM_X86_64: u16 = 62;
+pub(super) const EM_X86_64: u16 = 62;
 const EM_AARCH64: u16 = 183;
 const EM_RISCV: u16 = 243;
 const EM_LOONGARCH: u16 = 258;

@@ -14,10 +14,13 @@ mod tokens;
 mod verify;
 mod versions;
 
-pub use list::{Asking, Edge, Fatal, FoundBy, Loaded, Missing, ObjectList, Request, Unmet, Warning};
+pub use list::{
+    Asking, Edge, Fatal, FoundBy, Loaded, Missing, ObjectList, Obstacle, Request, Unmet, Warning,
+};
 pub use object::Object;
 pub use problem::{Problem, ResolveError};
 pub use resolver::Resolver;
+pub use scripts::Script;
 
 use std::rc::Rc;
 

@@ -115,8 +115,8 @@ impl Process<'_> {
                 match self.load(None, name)? {
                     Some(to) => self.edge(PROGRAM, Asking::Preload, name, to),
                     None => {
-                        let reason = "not found".to_owned();
-                        self.list.warnings.push(Warning::PreloadIgnored { name: name.to_vec(), reason });
+                        let ignored = Warning::PreloadIgnored { name: name.to_vec(), obstacle: None };
+                        self.list.warnings.push(ignored);
                     }
                 }
             }

@@ -166,18 +166,23 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ProgramNotFound { root, rootfs, .. } => write!(f, "{} is not in {rootfs}", root.origin),
-            Self::Absent { demand, .. } => write!(f, "`{}` is not in the rootfs", demand.path),
-            Self::Unreachable { path, .. } => write!(f, "`{path}` is not in the rootfs"),
+            Self::Absent { demand: Demand { path, .. }, absence } | Self::Unreachable { path, absence } => {
+                match absence {
+                    Absence::NotFound | Absence::NotADirectory => write!(f, "`{path}` is not in the rootfs"),
+                    Absence::TooManyLinks | Absence::NameTooLong => write!(f, "`{path}` leads nowhere"),
+                    Absence::Denied => write!(f, "may not look at `{path}`"),
+                }
+            }
             Self::NotAProgram { path, what } => write!(f, "`{path}` is no program: it is {what}"),
             Self::NotExecutable { path, mode } => write!(f, "`{path}` is not executable (mode {mode:04o})"),
-            Self::BrokenElf { path, error } => write!(f, "`{path}` is a broken ELF file: {error}"),
+            Self::BrokenElf { path, .. } => write!(f, "`{path}` is a broken ELF file"),
             Self::InterpMissing { interp, .. } => write!(f, "the loader `{interp}` is not in the rootfs"),
             Self::NoLoader { by } => write!(f, "the rootfs has no loader for `{by}`"),
             Self::LibraryMissing { missing, .. } => {
                 write!(f, "`{}` is not in the rootfs", show(&missing.soname))
             }
             Self::Unloadable { fatal, .. } => {
-                write!(f, "the loader stops at `{}`: {}", fatal.path, fatal.reason)
+                write!(f, "the loader stops at `{}`: {}", fatal.path, fatal.obstacle)
             }
             Self::VersionMissing { library, version, .. } => {
                 write!(f, "`{library}` does not define version `{}`", show(version))
@@ -221,26 +226,31 @@ impl Problem {
                 };
                 explanation.fix("install it in the source, or give its path")
             }
-            Self::Absent { demand, absence } => explanation("missing-file")
+            Self::Absent { demand, absence } => explanation(code(*absence))
                 .at(demand.cause.to_string())
                 .why(absence.to_string())
-                .fix(match demand.cause {
-                    Cause::Shebang { .. } => {
+                .fix(match (absence, &demand.cause) {
+                    (Absence::NotFound | Absence::NotADirectory, Cause::Shebang { .. }) => {
                         "install the interpreter in the source, or correct the first line"
                     }
-                    _ => "install what it belongs to in the source",
+                    (Absence::NotFound | Absence::NotADirectory, _) => {
+                        "install what it belongs to in the source"
+                    }
+                    (Absence::TooManyLinks | Absence::NameTooLong, _) => "correct the links in the source",
+                    (Absence::Denied, _) => "run minimage as a user who may search the directory",
                 }),
             Self::Unreachable { absence, .. } => {
-                explanation("missing-file").why(absence.to_string()).fix("check the path")
+                explanation(code(*absence)).why(absence.to_string()).fix("check the path")
             }
             Self::NotAProgram { .. } => {
                 explanation("not-a-program").fix("name an ELF program or a script that starts with `#!`")
             }
             Self::NotExecutable { path, .. } => explanation("not-executable")
                 .fix(format!("make it executable in the source: `chmod +x {path}`")),
-            Self::BrokenElf { error, .. } => {
-                explanation("broken-elf").because_of(&**error).fix("install the file again in the source")
-            }
+            Self::BrokenElf { error, .. } => explanation("broken-elf")
+                .why(error.to_string())
+                .because_of(&**error)
+                .fix("install the file again in the source"),
             Self::InterpMissing { by, .. } => explanation("missing-loader")
                 .at(format!("`{by}` names it (PT_INTERP)"))
                 .why("the kernel would say \"no such file or directory\", and mean the loader")
@@ -287,6 +297,15 @@ impl Problem {
                 .why(format!("looked in {}", listed(searched.iter())))
                 .fix("install the interpreter in the source"),
         }
+    }
+}
+
+/// Returns the code of the error that nothing is at a path.
+fn code(absence: Absence) -> &'static str {
+    match absence {
+        Absence::NotFound | Absence::NotADirectory => "missing-file",
+        Absence::TooManyLinks | Absence::NameTooLong => "bad-path",
+        Absence::Denied => "unreadable-file",
     }
 }
 

@@ -13,13 +13,13 @@ use super::loader::{Abi, Flavour, GlibcConf, LOADER_MAX};
 use super::musl::{self, Musl};
 use super::object::{Object, Objects};
 use super::problem::{Problem, ResolveError};
+use super::scripts::{self, Script};
 use super::{Circumstances, Linkage, LoaderConfig, Start};
 use crate::formats::dlopen_note;
 use crate::formats::elf::ElfError;
 use crate::formats::ldso_cache::LdsoCache;
-use crate::formats::read_all;
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Absence, Kind, Node, Rootfs, RootfsError, chase};
+use crate::rootfs::{Absence, Kind, Node, Rootfs, RootfsError, chase, read_file};
 use crate::spec::{CacheSource, DlopenLevel, Preloads, Search};
 
 /// The largest cache or path file of a loader that is read, in bytes. A full desktop's cache has 200 KiB.
@@ -68,11 +68,14 @@ impl<'a> Resolver<'a> {
         };
         for path in candidates {
             match chase(self.rootfs(), &path)?.end {
-                // By its path a file is asked for in any mode: the mode is then reported, not passed over.
-                Ok((_, node)) if has_slash || node.kind == Kind::File && node.mode & 0o111 != 0 => {
+                // By its path a file is asked for whatever it is: that is then reported, not passed over.
+                Ok(_) if has_slash => return Ok(Some(path)),
+                Ok((_, node)) if node.kind == Kind::File && node.mode & 0o111 != 0 => return Ok(Some(path)),
+                Err(absence)
+                    if has_slash && !matches!(absence, Absence::NotFound | Absence::NotADirectory) =>
+                {
                     return Ok(Some(path));
                 }
-                Err(Absence::Denied) if has_slash => return Ok(Some(path)),
                 _ => {}
             }
         }
@@ -89,6 +92,38 @@ impl<'a> Resolver<'a> {
         node: &Node,
     ) -> Result<Result<Rc<Object>, Rc<ElfError>>, RootfsError> {
         self.objects.at(path, node)
+    }
+
+    /// Returns how the script at the real path `path` is started; the inner error says why it is not.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read.
+    pub fn script(&self, path: &RootPath) -> Result<Result<Script, Problem>, RootfsError> {
+        let rootfs = self.rootfs();
+        let head = rootfs.open(path)?;
+        let shebang = scripts::shebang(&*head)
+            .map_err(|source| RootfsError::read("read", path, rootfs.name(), source))?;
+        let path = path.clone();
+        let Some(shebang) = shebang else {
+            return Ok(Err(Problem::NotAProgram { path, what: "neither an ELF file nor a script" }));
+        };
+        if shebang.interp.ends_with(b"\r") {
+            return Ok(Err(Problem::CarriageReturn { path, interp: shebang.interp }));
+        }
+        let word = scripts::env_command(&shebang);
+        // By its own name: what it leads to may be a wrapper in another language.
+        let is_shell = scripts::is_shell(word.as_deref().unwrap_or(&shebang.interp));
+        let command = match word.map(RawPath::new) {
+            None => None,
+            Some(word) => match self.program_path(&word)? {
+                Some(found) => Some(found),
+                None => {
+                    let searched = self.search.path.clone();
+                    return Ok(Err(Problem::CommandNotFound { script: path, command: word, searched }));
+                }
+            },
+        };
+        Ok(Ok(Script { interp: RawPath::new(shebang.interp), command, is_shell }))
     }
 
     /// Returns what the kernel and the loader would map for `object`, started under `circumstances`. A library is taken
@@ -179,7 +214,7 @@ impl<'a> Resolver<'a> {
         if let Some(known) = self.glibc.borrow().get(&loader.path) {
             return Ok(known.clone());
         }
-        let bytes = self.read_real(&loader.path)?.unwrap_or_default();
+        let bytes = read_file(self.rootfs(), &loader.path, LOADER_MAX)?;
         let conf = GlibcConf::read(&bytes, loader.elf.class);
         let byte_order = loader.elf.byte_order;
         let cache = match self.search.cache {
@@ -200,24 +235,14 @@ impl<'a> Resolver<'a> {
         Ok(glibc)
     }
 
-    /// Returns the contents of the regular file that `path` leads to, if there is one of sensible size.
+    /// Returns the contents of the regular file that `path` leads to, if there is one.
     fn read(&self, path: &RawPath) -> Result<Option<Vec<u8>>, RootfsError> {
         match chase(self.rootfs(), path)?.end {
-            Ok((real, node)) if node.kind == Kind::File && node.size <= LOADER_DATA_MAX => {
-                self.read_real(&real)
+            Ok((real, node)) if node.kind == Kind::File => {
+                read_file(self.rootfs(), &real, LOADER_DATA_MAX).map(Some)
             }
             _ => Ok(None),
         }
-    }
-
-    fn read_real(&self, path: &RootPath) -> Result<Option<Vec<u8>>, RootfsError> {
-        let file = self.rootfs().open(path)?;
-        read_all(&*file, LOADER_MAX).map_err(|source| RootfsError::Read {
-            action: "read",
-            path: path.clone(),
-            rootfs: self.rootfs().name().to_owned(),
-            source,
-        })
     }
 }
 

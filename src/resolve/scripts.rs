@@ -2,12 +2,24 @@
 
 use std::io;
 
-use crate::formats::ReadAt;
+use crate::formats::{ReadAt, read_head};
+use crate::path::RawPath;
 
 /// How many interpreters may be scripts themselves (`bprm` depth of Linux).
 pub(super) const DEPTH_MAX: usize = 5;
 /// How much of the file the kernel looks at, in bytes (since Linux 5.1; 127 before).
-const LINE_MAX: usize = 256;
+const LINE_MAX: u64 = 256;
+
+/// How a script is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// The interpreter's path, as spelled.
+    pub interp: RawPath,
+    /// The command that the interpreter `env` starts in turn, as found in the search path.
+    pub command: Option<RawPath>,
+    /// Whether it is in the grammar of POSIX shells.
+    pub is_shell: bool,
+}
 
 /// The first line of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +32,7 @@ pub(super) struct Shebang {
 
 /// Returns the first line of the script `file`, or `None` if it does not start with `#!` and a path.
 pub(super) fn shebang(file: &dyn ReadAt) -> io::Result<Option<Shebang>> {
-    let mut head = [0; LINE_MAX];
-    let mut len = 0;
-    while len < head.len() {
-        match file.read_at(len as u64, &mut head[len..])? {
-            0 => break,
-            count => len += count,
-        }
-    }
-    Ok(parse(&head[..len]))
+    Ok(parse(&read_head(file, LINE_MAX)?))
 }
 
 fn parse(head: &[u8]) -> Option<Shebang> {

@@ -5,12 +5,12 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, makedev};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, makedev};
 use rustix::io::Errno;
 
 use super::{FileId, Kind, Node, Rootfs, RootfsError};
@@ -19,6 +19,9 @@ use crate::path::{RawPath, RootPath};
 
 /// The largest capability attribute: version 3 has 24 bytes (capabilities(7)).
 const CAPABILITY_MAX: usize = 64;
+const CAPABILITY: &str = "security.capability";
+/// How files are read. Without NONBLOCK, a FIFO put in the place of one would wait for a writer for ever.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 /// The file systems that keep numbers and times of files (`linux/magic.h`): ext, XFS, Btrfs, tmpfs, F2FS, ZFS,
 /// bcachefs. Overlays, FUSE and the network may not.
 const LASTING: [u64; 7] =
@@ -28,7 +31,6 @@ const LASTING: [u64; 7] =
 #[derive(Debug)]
 pub struct HostRootfs {
     top: OwnedFd,
-    path: PathBuf,
     name: String,
 }
 
@@ -45,16 +47,17 @@ impl HostRootfs {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(top) => Ok(Self { top, path: path.to_owned(), name }),
+            Ok(top) => Ok(Self { top, name }),
             Err(error) => Err(RootfsError::Open { rootfs: path.display().to_string(), source: error.into() }),
         }
     }
 
     fn error(&self, action: &'static str, path: &RootPath, errno: Errno) -> RootfsError {
-        let (path, rootfs) = (path.clone(), self.name.clone());
         match errno {
-            Errno::ACCESS | Errno::PERM => RootfsError::Denied { action, path, rootfs },
-            errno => RootfsError::Read { action, path, rootfs, source: errno.into() },
+            Errno::ACCESS | Errno::PERM => {
+                RootfsError::Denied { action, path: path.clone(), rootfs: self.name.clone() }
+            }
+            errno => RootfsError::read(action, path, &self.name, errno.into()),
         }
     }
 
@@ -83,13 +86,16 @@ impl HostRootfs {
         rustix::fs::openat(from, OsStr::from_bytes(name), flags, Mode::empty())
     }
 
-    fn node(&self, path: &RootPath, stat: &Statx) -> Result<Node, Errno> {
+    /// Returns what `file` is, which was opened as a place only (O_PATH): all that is asked is asked of that place, as
+    /// the path may lead elsewhere by now.
+    fn node(&self, path: &RootPath, file: &OwnedFd) -> Result<Node, Errno> {
+        let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
         let file_type = FileType::from_raw_mode(stat.stx_mode.into());
         let kind = match file_type {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(&self.top, relative(path), Vec::new())?;
+                let target = rustix::fs::readlinkat(file, "", Vec::new())?;
                 Kind::Link(RawPath::new(target.into_bytes()))
             }
             FileType::CharacterDevice => Kind::Special("a character device"),
@@ -99,7 +105,8 @@ impl HostRootfs {
         };
         let mode = u32::from(stat.stx_mode) & 0o7777;
         // Only programs can use capabilities, and the attribute costs a system call.
-        let capability = if kind == Kind::File && mode & 0o111 != 0 { self.capability(path)? } else { None };
+        let capability =
+            if kind == Kind::File && mode & 0o111 != 0 { self.capability(path, file)? } else { None };
         Ok(Node {
             size: if kind == Kind::File { stat.stx_size } else { 0 },
             kind,
@@ -112,10 +119,19 @@ impl HostRootfs {
         })
     }
 
-    fn capability(&self, path: &RootPath) -> Result<Option<Vec<u8>>, Errno> {
+    /// Returns the raw attribute `security.capability` of `file`, found at `path`. What was opened as a place only has no
+    /// attributes for fgetxattr(2), but a path in /proc that leads to it, wherever it is now.
+    fn capability(&self, path: &RootPath, file: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
         let mut value = [0_u8; CAPABILITY_MAX];
-        let host = self.path.join(relative(path));
-        match rustix::fs::lgetxattr(&host, "security.capability", &mut value[..]) {
+        let place = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let found = match rustix::fs::getxattr(place, CAPABILITY, &mut value[..]) {
+            Err(Errno::NOENT) => {
+                let file = self.open_at(path, READ)?;
+                rustix::fs::fgetxattr(file, CAPABILITY, &mut value[..])
+            }
+            found => found,
+        };
+        match found {
             Ok(len) => Ok(value.get(..len).map(<[u8]>::to_vec)),
             Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
             Err(errno) => Err(errno),
@@ -129,11 +145,10 @@ impl Rootfs for HostRootfs {
     }
 
     fn lookup(&self, path: &RootPath) -> Result<Option<Node>, RootfsError> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
-        let mask = StatxFlags::BASIC_STATS;
-        match rustix::fs::statx(&self.top, relative_or_empty(path), flags, mask) {
-            Ok(stat) => self.node(path, &stat).map(Some).map_err(|errno| self.error("read", path, errno)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        match self.open_at(path, OFlags::PATH) {
+            Ok(file) => self.node(path, &file).map(Some).map_err(|errno| self.error("read", path, errno)),
+            // A link above the last name: it was none when the real path was made.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(self.error("look up", path, errno)),
         }
     }
@@ -154,15 +169,9 @@ impl Rootfs for HostRootfs {
     }
 
     fn open(&self, path: &RootPath) -> Result<Box<dyn ReadAt + '_>, RootfsError> {
-        // Without NONBLOCK, a FIFO put in the place of a file would wait for a writer for ever.
-        let opened = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
+        let opened = self.open_at(path, READ);
         let file = File::from(opened.map_err(|errno| self.error("open", path, errno))?);
-        let read_error = |source| RootfsError::Read {
-            action: "open",
-            path: path.clone(),
-            rootfs: self.name.clone(),
-            source,
-        };
+        let read_error = |source| RootfsError::read("open", path, &self.name, source);
         let metadata = file.metadata().map_err(read_error)?;
         if !metadata.is_file() {
             return Err(read_error(io::Error::other("not a regular file")));
@@ -174,10 +183,6 @@ impl Rootfs for HostRootfs {
 /// Returns `path` as the kernel wants it relative to the top directory.
 fn relative(path: &RootPath) -> &OsStr {
     OsStr::from_bytes(if path.is_root() { b"." } else { path.relative() })
-}
-
-fn relative_or_empty(path: &RootPath) -> &OsStr {
-    OsStr::from_bytes(path.relative())
 }
 
 struct HostFile {

@@ -13,6 +13,8 @@ pub struct MemoryRootfs {
     name: String,
     nodes: BTreeMap<RootPath, (Node, Vec<u8>)>,
     children: BTreeMap<RootPath, BTreeSet<Vec<u8>>>,
+    /// How many files were ever put in, so that none gets the identity of one that was replaced.
+    files: u64,
 }
 
 impl MemoryRootfs {
@@ -32,7 +34,8 @@ impl MemoryRootfs {
             }
             self.children.entry(parent).or_default().insert(path.file_name().to_vec());
         }
-        node.id = FileId { device: 1, inode: self.nodes.len() as u64 };
+        self.files += 1;
+        node.id = FileId { device: 1, inode: self.files };
         node.size = bytes.len() as u64;
         self.nodes.insert(path.clone(), (node, bytes));
     }
@@ -70,7 +73,7 @@ impl MemoryRootfs {
     }
 
     fn error(&self, action: &'static str, path: &RootPath, kind: io::ErrorKind) -> RootfsError {
-        RootfsError::Read { action, path: path.clone(), rootfs: self.name.clone(), source: kind.into() }
+        RootfsError::read(action, path, &self.name, kind.into())
     }
 }
 

@@ -15,7 +15,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::explain::{Explain, Explanation};
-use crate::formats::ReadAt;
+use crate::formats::{ReadAt, read_all};
 use crate::path::{RawPath, RootPath};
 
 /// What a path is.
@@ -110,6 +110,24 @@ pub trait Rootfs: Send + Sync {
     fn open(&self, path: &RootPath) -> Result<Box<dyn ReadAt + '_>, RootfsError>;
 }
 
+/// Returns all of the regular file at `path`.
+///
+/// # Errors
+/// [`RootfsError::TooLarge`] if it has more than `limit` bytes, and what [`Rootfs::open`] says.
+pub fn read_file(rootfs: &dyn Rootfs, path: &RootPath, limit: u64) -> Result<Vec<u8>, RootfsError> {
+    let file = rootfs.open(path)?;
+    match read_all(&*file, limit) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(RootfsError::TooLarge {
+            path: path.clone(),
+            rootfs: rootfs.name().to_owned(),
+            size: file.size(),
+            limit,
+        }),
+        Err(source) => Err(RootfsError::read("read", path, rootfs.name(), source)),
+    }
+}
+
 /// Why a root filesystem gives no answer.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -136,6 +154,18 @@ pub enum RootfsError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file that must be read whole is too large for that.
+    #[error("`{path}` in {rootfs} has {size} bytes, too many to read it whole: the limit is {limit}")]
+    TooLarge {
+        /// The path inside.
+        path: RootPath,
+        /// What the root filesystem is called.
+        rootfs: String,
+        /// Its length in bytes.
+        size: u64,
+        /// The most that is read, in bytes.
+        limit: u64,
+    },
     /// The source itself is not there, or is no directory.
     #[error("cannot open `{rootfs}` as a root filesystem")]
     Open {
@@ -146,6 +176,14 @@ pub enum RootfsError {
     },
 }
 
+impl RootfsError {
+    /// Returns that the path `path` inside of the root filesystem called `rootfs` cannot be read, because of `source`;
+    /// `action` is a verb.
+    pub fn read(action: &'static str, path: &RootPath, rootfs: &str, source: io::Error) -> Self {
+        Self::Read { action, path: path.clone(), rootfs: rootfs.to_owned(), source }
+    }
+}
+
 impl Explain for RootfsError {
     fn explain(&self) -> Vec<Explanation> {
         let (code, fix) = match self {
@@ -153,6 +191,7 @@ impl Explain for RootfsError {
                 ("unreadable-file", "make it readable, or run minimage as a user who may read it")
             }
             Self::Read { .. } => ("unreadable-file", "check the file and the file system it is on"),
+            Self::TooLarge { .. } => ("file-too-large", "look whether it is what its name says"),
             Self::Open { .. } => ("unreadable-source", "name a directory that holds a root filesystem"),
         };
         vec![Explanation::new(code, self.to_string()).because_of(self).fix(fix)]
