@@ -23,5 +23,6 @@ mod cli;
 mod kernel;
 mod programs;
 mod properties;
+mod layers;
 #[cfg(feature = "registry")]
 mod registry;

@@ -33,14 +33,19 @@ impl Encoder {
         }
     }
 
-    /// Returns the member that holds `group`.
-    pub(super) fn member(&mut self, group: Vec<u8>) -> io::Result<Vec<u8>> {
+    /// Puts the member that holds `group` in place of what `member` held. What is left in `group` is of no use.
+    pub(super) fn encode(&mut self, group: &mut Vec<u8>, member: &mut Vec<u8>) -> io::Result<()> {
+        member.clear();
         match self {
-            Self::Gzip(compressor) => gzip(compressor, &group),
-            // A new context each time: what libzstd promises of a used one is less than we promise.
-            Self::Zstd(level) => zstd::bulk::compress(&group, *level),
-            Self::None => Ok(group),
+            Self::Gzip(compressor) => gzip(compressor, group, member)?,
+            Self::Zstd(level) => {
+                member.reserve(zstd::zstd_safe::compress_bound(group.len()));
+                // A new context each time: what libzstd promises of a used one is less than we promise.
+                zstd::bulk::Compressor::new(*level)?.compress_to_buffer(group, member)?;
+            }
+            Self::None => std::mem::swap(group, member),
         }
+        Ok(())
     }
 }
 
@@ -54,9 +59,9 @@ pub(super) fn compressor_id(compression: Compression) -> String {
     }
 }
 
-fn gzip(compressor: &mut Compressor, group: &[u8]) -> io::Result<Vec<u8>> {
+fn gzip(compressor: &mut Compressor, group: &[u8], member: &mut Vec<u8>) -> io::Result<()> {
     let bound = compressor.deflate_compress_bound(group.len());
-    let mut member = Vec::with_capacity(GZIP_HEADER.len() + bound + GZIP_TRAILER);
+    member.reserve(GZIP_HEADER.len() + bound + GZIP_TRAILER);
     member.extend(GZIP_HEADER);
     member.resize(GZIP_HEADER.len() + bound, 0);
     let deflated =
@@ -67,7 +72,7 @@ fn gzip(compressor: &mut Compressor, group: &[u8]) -> io::Result<Vec<u8>> {
     member.extend(crc.sum().to_le_bytes());
     // RFC 1952 wants the length modulo 2^32; a group is far shorter.
     member.extend((group.len() as u32).to_le_bytes());
-    Ok(member)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -82,12 +87,18 @@ mod tests {
         (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 27) as u8).collect()
     }
 
+    fn member(encoder: &mut Encoder, group: &[u8]) -> Vec<u8> {
+        let mut member = b"of an earlier group".to_vec();
+        encoder.encode(&mut group.to_vec(), &mut member).unwrap();
+        member
+    }
+
     #[test]
     fn others_read_a_row_of_members() {
         let (one, other) = (noise(100_000), noise(77));
         let members = |algorithm: Algorithm| {
             let mut encoder = Encoder::new(algorithm.into());
-            [encoder.member(one.clone()).unwrap(), encoder.member(other.clone()).unwrap()].concat()
+            [member(&mut encoder, &one), member(&mut encoder, &other)].concat()
         };
         let tar = [one.as_slice(), &other].concat();
         let mut read = Vec::new();
@@ -103,10 +114,10 @@ mod tests {
             for level in algorithm.levels() {
                 let compression = Compression::at_level(algorithm, level).unwrap();
                 let mut used = Encoder::new(compression);
-                used.member(noise(20_000)).unwrap();
+                member(&mut used, &noise(20_000));
                 let group = noise(30_000);
-                let new = Encoder::new(compression).member(group.clone()).unwrap();
-                assert!(used.member(group.clone()).unwrap() == new, "{}", compressor_id(compression));
+                let new = member(&mut Encoder::new(compression), &group);
+                assert!(member(&mut used, &group) == new, "{}", compressor_id(compression));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::cache::{GroupTable, LayerKey, Member, Members};
+use super::cache::{GroupTable, Key, LayerKey, Member, Members};
 use super::compress::Encoder;
 use super::groups;
 use super::plan::PlannedLayer;
@@ -53,28 +53,42 @@ pub(super) struct Written {
 /// What has been seen of a layer while it was written.
 pub(super) struct Notes {
     pub(super) key: LayerKey,
-    pub(super) groups: Vec<(Digest, Digest)>,
+    pub(super) groups: Vec<(Key, Key)>,
     pub(super) members: Vec<Member>,
+}
+
+/// Buffers that have been used, so that the kernel need not clear new ones.
+#[derive(Default)]
+struct Pool(Mutex<Vec<Vec<u8>>>);
+
+impl Pool {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
 }
 
 /// A group to compress, and whom to send the member.
 struct Job {
     group: Vec<u8>,
-    digest: Option<Digest>,
+    key: Option<Key>,
     reply: SyncSender<io::Result<Done>>,
 }
 
 /// A group that is on its way.
 struct Pending {
-    identity: Option<Digest>,
+    identity: Option<Key>,
     done: Receiver<io::Result<Done>>,
 }
 
 /// A group that has been compressed.
 struct Done {
     member: Vec<u8>,
-    /// The digests of the group and of the member, if there is somebody to remember them.
-    digests: Option<(Digest, Digest)>,
+    /// The keys of the group and of the member, if there is somebody to remember them.
+    keys: Option<(Key, Key)>,
 }
 
 /// Writes the tar of a layer into `blob`.
@@ -84,12 +98,13 @@ pub(super) fn run(task: &Task<'_>, blob: BlobWriter) -> Result<Written, LayerErr
     let (jobs, waiting) = sync_channel::<Job>(threads);
     let (order, pending) = sync_channel(QUEUE * threads);
     let waiting = Mutex::new(waiting);
+    let pool = &Pool::default();
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| compress(&waiting, compression, task.known.as_ref()));
+            scope.spawn(|| compress(&waiting, compression, task.known.as_ref(), pool));
         }
-        let writer = scope.spawn(move || write(&pending, compression, blob));
-        let tar = read(task, &jobs, &order);
+        let writer = scope.spawn(move || write(&pending, compression, blob, pool));
+        let tar = read(task, &jobs, &order, pool);
         drop((jobs, order));
         // The writer knows better than the reader why nobody wants more groups.
         let (blob, notes) = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -102,37 +117,40 @@ fn read(
     task: &Task<'_>,
     jobs: &SyncSender<Job>,
     order: &SyncSender<Pending>,
+    pool: &Pool,
 ) -> Result<Option<Digest>, LayerError> {
     let known = task.known.as_ref();
     let mut reader = Reader::new(task.rootfs, known.map(|known| known.settled));
     let is_compressed = task.options.compression.algorithm() != Algorithm::None;
     let mut hasher = is_compressed.then(Hasher::default);
     groups::cut(task.layer, task.epoch, |group| {
-        let mut bytes = Vec::with_capacity(groups::GROUP + 4 * super::BLOCK);
+        let mut bytes = pool.take();
         let identity = reader.read(&group, &mut bytes)?;
         if let Some(hasher) = &mut hasher {
             hasher.update(&bytes);
         }
-        let digest = known.and_then(|known| known.groups.get(&identity?).copied());
+        let key = known.and_then(|known| known.groups.get(&identity?).copied());
         let (reply, done) = sync_channel(1);
         let is_wanted = order.send(Pending { identity, done }).is_ok()
-            && jobs.send(Job { group: bytes, digest, reply }).is_ok();
+            && jobs.send(Job { group: bytes, key, reply }).is_ok();
         if is_wanted { Ok(()) } else { Err(LayerError::Stopped) }
     })?;
     Ok(hasher.map(Hasher::finish))
 }
 
 /// Compresses groups until there are no more.
-fn compress(jobs: &Mutex<Receiver<Job>>, compression: Compression, known: Option<&Known<'_>>) {
+fn compress(jobs: &Mutex<Receiver<Job>>, compression: Compression, known: Option<&Known<'_>>, pool: &Pool) {
     let mut encoder = Encoder::new(compression);
     loop {
         // Held while waiting: the next one waits for the lock instead, which is the same.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { group, digest, reply }) = job else { break };
+        let Ok(Job { mut group, key, reply }) = job else { break };
+        let mut member = pool.take();
         let done = match known {
-            None => encoder.member(group).map(|member| Done { member, digests: None }),
-            Some(known) => remembered(&mut encoder, group, digest, &known.members),
+            None => encoder.encode(&mut group, &mut member).map(|()| Done { member, keys: None }),
+            Some(known) => remembered(&mut encoder, &mut group, member, key, &known.members),
         };
+        pool.give(group);
         // If nobody wants the member, the writer has failed and the reader will notice.
         let _ = reply.send(done);
     }
@@ -141,18 +159,19 @@ fn compress(jobs: &Mutex<Receiver<Job>>, compression: Compression, known: Option
 /// Returns the member of `group`, from the cache if it is there.
 fn remembered(
     encoder: &mut Encoder,
-    group: Vec<u8>,
-    digest: Option<Digest>,
+    group: &mut Vec<u8>,
+    mut member: Vec<u8>,
+    key: Option<Key>,
     members: &Members<'_>,
 ) -> io::Result<Done> {
-    let digest = digest.unwrap_or_else(|| Digest::of(&group));
-    if let Some((member, member_digest)) = members.find(digest) {
-        return Ok(Done { member, digests: Some((digest, member_digest)) });
+    let key = key.unwrap_or_else(|| Key::of(group));
+    if let Some(member_key) = members.find(key, &mut member) {
+        return Ok(Done { member, keys: Some((key, member_key)) });
     }
     let is_compressed = !matches!(encoder, Encoder::None);
-    let member = encoder.member(group)?;
-    let member_digest = if is_compressed { Digest::of(&member) } else { digest };
-    Ok(Done { member, digests: Some((digest, member_digest)) })
+    encoder.encode(group, &mut member)?;
+    let member_key = if is_compressed { Key::of(&member) } else { key };
+    Ok(Done { member, keys: Some((key, member_key)) })
 }
 
 /// Appends the members to `blob`.
@@ -160,21 +179,23 @@ fn write(
     pending: &Receiver<Pending>,
     compression: Compression,
     mut blob: BlobWriter,
+    pool: &Pool,
 ) -> Result<(BlobWriter, Notes), LayerError> {
     let mut notes = Notes { key: LayerKey::new(compression), groups: Vec::new(), members: Vec::new() };
     let mut offset = 0;
     for Pending { identity, done } in pending {
         let done = done.recv().map_err(|_| LayerError::Stopped)?;
-        let Done { member, digests } = done.map_err(|source| LayerError::Compress { source })?;
-        if let Some((group, digest)) = digests {
+        let Done { member, keys } = done.map_err(|source| LayerError::Compress { source })?;
+        if let Some((group, key)) = keys {
             notes.key.push(group);
             notes.groups.extend(identity.map(|identity| (identity, group)));
             if compression.algorithm() != Algorithm::None {
-                notes.members.push(Member { group, digest, offset, len: member.len() as u32 });
+                notes.members.push(Member { group, key, offset, len: member.len() as u32 });
             }
         }
         offset += member.len() as u64;
         blob.append(&member)?;
+        pool.give(member);
     }
     Ok((blob, notes))
 }

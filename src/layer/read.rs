@@ -2,10 +2,10 @@
 
 use std::io;
 
+use super::cache::{Key, KeyHasher};
 use super::groups::{Group, Part, Piece};
 use super::tar::TarError;
 use crate::formats::{ReadAt, Stamp};
-use crate::oci::{Digest, Hasher};
 use crate::rootfs::{Rootfs, RootfsError};
 
 /// Reads groups in the order of the tar, and checks that no file changes meanwhile.
@@ -30,26 +30,18 @@ impl<'a> Reader<'a> {
 
     /// Puts the bytes of `group` in place of what `bytes` held, and returns the identity of the group: as long as it
     /// is the same, so are the bytes. `None` if the source cannot promise that.
-    pub(super) fn read(
-        &mut self,
-        group: &Group<'_>,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Digest>, TarError> {
+    pub(super) fn read(&mut self, group: &Group<'_>, bytes: &mut Vec<u8>) -> Result<Option<Key>, TarError> {
         bytes.clear();
         self.visit(group, Some(bytes))
     }
 
     /// Returns the identity of `group` as [`Reader::read`] does, without reading it.
-    pub(super) fn identity(&mut self, group: &Group<'_>) -> Result<Option<Digest>, TarError> {
+    pub(super) fn identity(&mut self, group: &Group<'_>) -> Result<Option<Key>, TarError> {
         self.visit(group, None)
     }
 
-    fn visit(
-        &mut self,
-        group: &Group<'_>,
-        mut bytes: Option<&mut Vec<u8>>,
-    ) -> Result<Option<Digest>, TarError> {
-        let mut identity = self.settled.map(|_| Hasher::default());
+    fn visit(&mut self, group: &Group<'_>, mut bytes: Option<&mut Vec<u8>>) -> Result<Option<Key>, TarError> {
+        let mut identity = self.settled.map(|_| KeyHasher::default());
         for part in &group.parts {
             match part {
                 Part::Bytes(part) => {
@@ -71,7 +63,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(identity.map(Hasher::finish))
+        Ok(identity.map(|hasher| hasher.finish()))
     }
 
     /// Reads `piece`, if there is somewhere to put it, and returns the stamp of its file.
@@ -112,7 +104,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn identify(hasher: &mut Hasher, stamp: &Stamp, piece: &Piece<'_>) {
+fn identify(hasher: &mut KeyHasher, stamp: &Stamp, piece: &Piece<'_>) {
     for number in [stamp.device, stamp.inode, stamp.size, piece.offset, piece.len as u64] {
         hasher.update(&number.to_le_bytes());
     }

@@ -5,14 +5,14 @@ use std::io;
 use thiserror::Error;
 use tracing::debug;
 
-use super::cache::{Cache, GroupTable, LayerKey, Made};
+use super::cache::{Cache, GroupTable, Key, LayerKey, Made};
 use super::groups;
 use super::pipeline::{self, Known, Notes, Task, Written};
 use super::plan::LayerPlan;
 use super::read::Reader;
 use super::tar::TarError;
 use crate::explain::{Explain, Explanation};
-use crate::oci::{BlobWriter, Descriptor, DiffId, Digest, Layout, LayoutError};
+use crate::oci::{BlobWriter, Descriptor, DiffId, Layout, LayoutError};
 use crate::rootfs::Rootfs;
 use crate::spec::{Algorithm, Epoch, LayerOptions};
 
@@ -150,16 +150,16 @@ fn key(task: &Task<'_>, groups: &GroupTable, settled: i128) -> Result<Option<Lay
     let mut may_change = 1 + groups.len() / CHANGED;
     let cut = groups::cut(task.layer, task.epoch, |group| {
         let known = reader.identity(&group)?.and_then(|identity| groups.get(&identity).copied());
-        let digest = match known {
-            Some(digest) => digest,
+        let group_key = match known {
+            Some(key) => key,
             None if may_change == 0 => return Err(LayerError::Stopped),
             None => {
                 may_change -= 1;
                 reader.read(&group, &mut bytes)?;
-                Digest::of(&bytes)
+                Key::of(&bytes)
             }
         };
-        key.push(digest);
+        key.push(group_key);
         Ok(())
     });
     match cut {

@@ -1,22 +1,23 @@
-//! Digests, numbers and texts <-> a file that carries its own digest.
+//! Keys, digests, numbers and texts <-> a file that carries a key of itself.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use super::key::Key;
 use crate::oci::{Digest, scratch};
 
 /// The largest file that is read, in bytes: the groups of 4 TiB.
 const FILE_MAX: u64 = 256 << 20;
-const DIGEST: usize = 32;
+const KEY: usize = 32;
 
 /// Returns what the file at `path` holds, or `None` if it is missing or not what was written.
 pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(FILE_MAX).read_to_end(&mut bytes).ok()?;
-    let start = bytes.len().checked_sub(DIGEST)?;
-    let digest = bytes.split_off(start);
-    (digest == Digest::of(&bytes).as_bytes()).then_some(bytes)
+    let start = bytes.len().checked_sub(KEY)?;
+    let key = bytes.split_off(start);
+    (key == Key::of(&bytes).as_bytes()).then_some(bytes)
 }
 
 /// Collects the fields of a file.
@@ -24,6 +25,10 @@ pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
 pub(super) struct Writer(Vec<u8>);
 
 impl Writer {
+    pub(super) fn key(&mut self, key: Key) {
+        self.0.extend(key.as_bytes());
+    }
+
     pub(super) fn digest(&mut self, digest: Digest) {
         self.0.extend(digest.as_bytes());
     }
@@ -39,8 +44,8 @@ impl Writer {
 
     /// Writes the file, such that others see all of it or nothing.
     pub(super) fn write(mut self, path: &Path) -> io::Result<()> {
-        let digest = Digest::of(&self.0);
-        self.digest(digest);
+        let key = Key::of(&self.0);
+        self.key(key);
         let mut file = scratch(path.parent().unwrap_or(Path::new(".")))?;
         file.write_all(&self.0)?;
         file.persist(path).map_err(|error| error.error)?;
@@ -55,6 +60,10 @@ pub(super) struct Fields<'a>(&'a [u8]);
 impl<'a> Fields<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
+    }
+
+    pub(super) fn key(&mut self) -> Option<Key> {
+        self.bytes().map(Key::from_bytes)
     }
 
     pub(super) fn digest(&mut self) -> Option<Digest> {

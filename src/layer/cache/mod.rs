@@ -3,11 +3,13 @@
 //! Three questions, each answered by a file that can be deleted at any time: which bytes does a group of files hold
 //! (`groups/`, by file identity), which layer do these groups make (`layers/`), where is the member of a group
 //! (`members/`, one index for each blob). The blobs are an OCI layout. Files appear whole or not at all, and carry
-//! their own digest: builds may run side by side and be killed at any moment.
+//! a key of themselves: builds may run side by side and be killed at any moment.
 
 mod checked;
+mod key;
 mod prune;
 
+pub(super) use key::{Key, KeyHasher};
 pub use prune::{Pruned, Usage};
 
 use std::collections::HashMap;
@@ -27,7 +29,7 @@ use super::FORMAT_VERSION;
 use super::compress::compressor_id;
 use super::plan::PlannedLayer;
 use crate::explain::{Explain, Explanation};
-use crate::oci::{Descriptor, DiffId, Digest, Hasher, Layout, LayoutError, descriptor, digest_of};
+use crate::oci::{Descriptor, DiffId, Digest, Layout, LayoutError, descriptor, digest_of};
 use crate::spec::Compression;
 
 /// The version of the files in a cache; another version is an empty cache.
@@ -92,31 +94,31 @@ impl Explain for CacheError {
 
 /// The key of a layer: the compressor and the bytes of each group.
 #[derive(Clone, Debug)]
-pub(super) struct LayerKey(Hasher);
+pub(super) struct LayerKey(KeyHasher);
 
 impl LayerKey {
     pub(super) fn new(compression: Compression) -> Self {
-        let mut hasher = Hasher::default();
+        let mut hasher = KeyHasher::default();
         hasher.update(&FORMAT_VERSION.to_le_bytes());
         hasher.update(compressor_id(compression).as_bytes());
         Self(hasher)
     }
 
-    pub(super) fn push(&mut self, group: Digest) {
+    pub(super) fn push(&mut self, group: Key) {
         self.0.update(group.as_bytes());
     }
 }
 
-/// What the groups of a layer held when they were read last: identity of the files -> digest of the group.
-pub(super) type GroupTable = HashMap<Digest, Digest>;
+/// What the groups of a layer held when they were read last: identity of the files -> bytes of the group.
+pub(super) type GroupTable = HashMap<Key, Key>;
 
 /// A member in a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
     /// The bytes of the tar that it holds.
-    pub(super) group: Digest,
+    pub(super) group: Key,
     /// The bytes of the member.
-    pub(super) digest: Digest,
+    pub(super) key: Key,
     /// Where it starts.
     pub(super) offset: u64,
     /// How long it is.
@@ -158,7 +160,7 @@ impl Cache {
 
     /// Returns the file that holds what the groups of `layer` hold.
     pub(super) fn groups_file(&self, layer: &PlannedLayer, source: &str) -> PathBuf {
-        let mut hasher = Hasher::default();
+        let mut hasher = KeyHasher::default();
         hasher.update(source.as_bytes());
         for entry in &layer.entries {
             hasher.update(b"\0");
@@ -172,7 +174,7 @@ impl Cache {
         let Some(bytes) = checked::read(file) else { return GroupTable::new() };
         let mut fields = Fields::new(&bytes);
         let mut table = GroupTable::new();
-        while let (Some(identity), Some(group)) = (fields.digest(), fields.digest()) {
+        while let (Some(identity), Some(group)) = (fields.key(), fields.key()) {
             table.insert(identity, group);
         }
         table
@@ -202,8 +204,8 @@ impl Cache {
         let mut members = Writer::default();
         members.text(&compressor_id(layer.compression));
         for member in layer.members {
-            members.digest(member.group);
-            members.digest(member.digest);
+            members.key(member.group);
+            members.key(member.key);
             members.number(member.offset);
             members.number(member.len.into());
         }
@@ -213,8 +215,8 @@ impl Cache {
         record.number(layer.descriptor.size());
         let mut groups = Writer::default();
         for (identity, group) in layer.groups {
-            groups.digest(*identity);
-            groups.digest(*group);
+            groups.key(*identity);
+            groups.key(*group);
         }
         // In this order, a build that is killed in between leaves nothing that points nowhere.
         let index = (!layer.members.is_empty()).then(|| (self.members_file(blob), members));
@@ -273,7 +275,7 @@ impl Cache {
     }
 
     fn layer_file(&self, key: &LayerKey) -> PathBuf {
-        self.path.join(LAYERS).join(key.0.clone().finish().hex())
+        self.path.join(LAYERS).join(key.0.finish().hex())
     }
 
     fn members_file(&self, blob: Digest) -> PathBuf {
@@ -293,14 +295,14 @@ pub(super) struct Made<'a> {
     pub(super) diff_id: DiffId,
     pub(super) compression: Compression,
     pub(super) members: &'a [Member],
-    pub(super) groups: &'a [(Digest, Digest)],
+    pub(super) groups: &'a [(Key, Key)],
     pub(super) groups_file: &'a Path,
 }
 
 /// The members that need not be made again.
 pub(super) struct Members<'a> {
     cache: &'a Cache,
-    places: HashMap<Digest, (Digest, Member)>,
+    places: HashMap<Key, (Digest, Member)>,
     files: HashMap<Digest, Mutex<Option<File>>>,
 }
 
@@ -312,25 +314,25 @@ impl Members<'_> {
         }
         let Ok(file) = File::open(self.cache.layout.blob_path(blob)) else { return };
         self.files.insert(blob, Mutex::new(Some(file)));
-        let mut member = || Some((fields.digest()?, fields.digest()?, fields.number()?, fields.number()?));
-        while let Some((group, digest, offset, len)) = member() {
+        let mut member = || Some((fields.key()?, fields.key()?, fields.number()?, fields.number()?));
+        while let Some((group, key, offset, len)) = member() {
             if let Ok(len) = u32::try_from(len) {
-                self.places.insert(group, (blob, Member { group, digest, offset, len }));
+                self.places.insert(group, (blob, Member { group, key, offset, len }));
             }
         }
     }
 
-    /// Returns the member that holds `group` and its digest, checked; `None` if it must be made.
-    pub(super) fn find(&self, group: Digest) -> Option<(Vec<u8>, Digest)> {
+    /// Puts the member that holds `group` in place of what `bytes` held, and returns its key; `None` if it must be made.
+    pub(super) fn find(&self, group: Key, bytes: &mut Vec<u8>) -> Option<Key> {
         let (blob, member) = self.places.get(&group)?;
         let file = self.files.get(blob)?;
-        let mut bytes = vec![0; member.len as usize];
+        bytes.resize(member.len as usize, 0);
         let read = {
             let file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.as_ref()?.read_exact_at(&mut bytes, member.offset)
+            file.as_ref()?.read_exact_at(bytes, member.offset)
         };
-        if read.is_ok() && Digest::of(&bytes) == member.digest {
-            return Some((bytes, member.digest));
+        if read.is_ok() && Key::of(bytes) == member.key {
+            return Some(member.key);
         }
         // What is damaged in one place is believed nowhere.
         if file.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {

@@ -1,0 +1,158 @@
+//! `cargo bench --bench layers [-- SIZE_MB...]`: trees of real files -> an OCI layout, cold and warm, beside what the
+//! machine itself allows and beside other tools, whole processes taking turns; then compression levels and start-up.
+//!
+//! A ratio counts, a time does not: all figures of a table come from one run.
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::expect_used, clippy::unwrap_used)]
+
+mod fixture;
+mod measure;
+mod peers;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use self::fixture::Tree;
+use self::measure::{Figures, Runs, alternately};
+use self::peers::{Peers, blob_size};
+
+const ROUNDS: usize = 5;
+const SIZES: [u64; 3] = [10, 100, 1000];
+const COMPRESSIONS: [(&str, &str); 3] = [("gzip", ""), ("zstd", ""), ("none", "")];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let Some(("work", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        work::run(rest);
+        return ExitCode::SUCCESS;
+    }
+    let sizes: Vec<u64> = arguments.iter().filter_map(|word| word.parse().ok()).collect();
+    let sizes = if arguments.is_empty() { SIZES.to_vec() } else { sizes };
+    let own = std::env::current_exe().expect("this program has a path");
+    for megabytes in &sizes {
+        let tree = Tree::new(megabytes * 1_000_000);
+        println!("\n== {megabytes} MB: {} files, {} bytes, {ROUNDS} rounds", tree.files.len(), tree.bytes);
+        for (compression, level) in COMPRESSIONS {
+            cold(&own, &tree, compression, level);
+        }
+        warm(&own, &tree);
+    }
+    if sizes.contains(&SIZES[1]) || sizes.is_empty() {
+        work::levels(&Tree::new(48_000_000));
+    }
+    startup();
+    ExitCode::SUCCESS
+}
+
+/// Builds into an empty layout with an empty cache, with the floor and, for gzip, the peers beside it.
+fn cold(own: &Path, tree: &Tree, compression: &str, level: &str) {
+    let tar = tree.place("layer.tar");
+    let layout = tree.place("layout");
+    let cache = tree.place("cache");
+    let run = |words: &[&std::ffi::OsStr]| {
+        let mut command = Command::new(own);
+        command.arg("work").args(words);
+        command
+    };
+    // The tar itself, for the floor and for peers that want one.
+    let plain = tree.place("plain");
+    let made = run(&["build".as_ref(), tree.root.as_ref(), plain.as_ref(), "none".as_ref()]).status();
+    assert!(made.is_ok_and(|status| status.success()), "the tar can be made");
+    std::fs::rename(peers::layer_blob(&plain).expect("a layer"), &tar).expect("the tar can be moved");
+    tree.clear(&[&plain]);
+
+    println!("{compression}, cold");
+    let peers = Peers::new(tree, &tar);
+    let here = if compression == "gzip" { peers.here() } else { Vec::new() };
+    let mut runs: Vec<Runs<'_>> = vec![
+        Runs::new("floor: read, 2 SHA-256, same work", || {
+            (run(&["floor".as_ref(), tar.as_ref(), compression.as_ref(), level.as_ref()]), None)
+        }),
+        Runs::new("minimage", || {
+            tree.clear(&[&layout, &cache]);
+            let words =
+                ["build".as_ref(), tree.root.as_ref(), layout.as_ref(), compression.as_ref(), cache.as_ref()];
+            (run(&words), Some(layout.clone()))
+        }),
+        Runs::new("minimage --no-cache", || {
+            tree.clear(&[&layout, &cache]);
+            let words = ["build".as_ref(), tree.root.as_ref(), layout.as_ref(), compression.as_ref()];
+            (run(&words), Some(layout.clone()))
+        }),
+    ];
+    runs.extend(here.iter().map(|peer| Runs::new(peer.name, || peer.cold())));
+    print(&alternately(runs, ROUNDS, blob_size));
+
+    for peer in &here {
+        // One after the other: each keeps what it remembers in the same place.
+        if let Some(again) = peer.again() {
+            let name = format!("{}, again", peer.name);
+            print(&alternately(vec![Runs::new(&name, again)], ROUNDS, |_| None));
+        }
+    }
+    tree.clear(&[&tar, &layout, &cache]);
+}
+
+/// Builds again when nothing or one file of 1 MB has changed.
+fn warm(own: &Path, tree: &Tree) {
+    let (layout, cache) = (tree.place("layout"), tree.place("cache"));
+    let build = || {
+        let mut command = Command::new(own);
+        command.arg("work").arg("build").arg(&tree.root).arg(&layout).arg("gzip").arg(&cache);
+        (command, None::<PathBuf>)
+    };
+    tree.settle();
+    assert!(build().0.status().is_ok_and(|status| status.success()), "it can be built");
+    let figures = alternately(vec![Runs::new("nothing changed", build)], 21, |_| None);
+    println!("gzip, warm: the layout has the blobs");
+    print(&figures);
+    let mut turn = 0;
+    let changed = || {
+        turn += 1;
+        tree.change(turn);
+        build()
+    };
+    let figures = alternately(vec![Runs::new("one file of 1 MB changed", changed)], ROUNDS, |_| None);
+    print(&figures);
+    tree.clear(&[&layout, &cache]);
+}
+
+/// Prints times, and the ratio of each to that of minimage (`x` = minimage / other).
+fn print(figures: &[Figures]) {
+    println!(
+        "  {:<36} {:>9} {:>9} {:>9}   {:>6} {:>6} {:>6}",
+        "", "wall ms", "CPU ms", "blob MB", "wall x", "CPU x", "blob x"
+    );
+    let own = figures.iter().find(|figures| figures.name == "minimage").or(figures.first());
+    for figures in figures {
+        let Some(own) = own else { continue };
+        let ratio =
+            |mine: f64, other: f64| if other > 0.0 { format!("{:.2}", mine / other) } else { "-".to_owned() };
+        println!(
+            "  {:<36} {:>9.1} {:>9.1} {:>9.2}   {:>6} {:>6} {:>6}",
+            figures.name,
+            figures.wall,
+            figures.cpu,
+            figures.blob,
+            ratio(own.wall, figures.wall),
+            ratio(own.cpu, figures.cpu),
+            ratio(own.blob, figures.blob),
+        );
+    }
+}
+
+/// Prints what starting costs, beside the smallest program there is.
+fn startup() {
+    let version = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_minimage"));
+        command.arg("version");
+        (command, None)
+    };
+    let figures = alternately(
+        vec![Runs::new("minimage", version), Runs::new("/bin/true", || (Command::new("/bin/true"), None))],
+        201,
+        |_| None,
+    );
+    println!("\n== start-up: minimage version");
+    print(&figures);
+}

@@ -1,0 +1,155 @@
+//! What the processes that are measured do: build an image of a tree, or only what no builder can avoid.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use libdeflater::{CompressionLvl, Compressor};
+use minimage::closure::{Closure, Demand};
+use minimage::destination::{Destination, LayoutDirectory};
+use minimage::image;
+use minimage::layer::{self, Cache};
+use minimage::oci::{Hasher, Layout};
+use minimage::path::RawPath;
+use minimage::rootfs::HostRootfs;
+use minimage::roots::{Keep, Origin, Root};
+use minimage::spec::{Algorithm, Compression, ConfigEdits, Epoch, LayerOptions, Layering};
+
+use super::fixture::Tree;
+
+const PIECE: usize = 1 << 20;
+
+/// Runs `build TREE LAYOUT COMPRESSION [CACHE]` or `floor TAR COMPRESSION [LEVEL]`.
+pub(crate) fn run(words: &[String]) {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["build", tree, layout, compression, cache @ ..] => {
+            build(Path::new(tree), Path::new(layout), named(compression), cache.first().map(Path::new));
+        }
+        ["floor", tar, compression, ..] => floor(Path::new(tar), named(compression)),
+        _ => panic!("unknown work: {words:?}"),
+    }
+}
+
+fn named(name: &str) -> Compression {
+    let algorithm = match name {
+        "gzip" => Algorithm::Gzip,
+        "zstd" => Algorithm::Zstd,
+        _ => Algorithm::None,
+    };
+    algorithm.into()
+}
+
+fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn build(tree: &Path, path: &Path, compression: Compression, cache: Option<&Path>) {
+    let rootfs = HostRootfs::open_directory(tree).unwrap();
+    let mut closure = Closure::new();
+    let mut open = vec![tree.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+                continue;
+            }
+            let inside = format!("/{}", entry.path().strip_prefix(tree).unwrap().display());
+            let keep = Keep::Program(RawPath::from(inside.as_str()));
+            let root = Root { keep, origin: Origin::Argument(String::new()) };
+            closure.take(&rootfs, Demand::of_root(&root, RawPath::from(inside.as_str()))).unwrap();
+        }
+    }
+    let options = LayerOptions { layering: Layering::Single, compression, threads: threads() };
+    let plan = layer::plan(&closure, options.layering);
+    let epoch = Epoch::default();
+    let layout = Layout::create(path).unwrap();
+    let cache = cache.map(|cache| Cache::open(cache, SystemTime::now()).unwrap());
+    let layers = layer::write(&plan, &rootfs, epoch, &options, &layout, cache.as_ref()).unwrap();
+    let config = image::config(&[], &ConfigEdits::default(), epoch).unwrap();
+    let image = image::assemble(&layers, config, epoch, &layout).unwrap();
+    LayoutDirectory { path: path.to_owned() }.publish(&layout, &image, &[]).unwrap();
+}
+
+/// Reads, compresses on all cores, and hashes both sides, in any order and writing nothing.
+fn floor(tar: &Path, compression: Compression) {
+    let file = File::open(tar).unwrap();
+    let size = file.metadata().unwrap().len();
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads().get() {
+            scope.spawn(|| {
+                let (mut before, mut after) = (Hasher::default(), Hasher::default());
+                let mut compress = compressor(compression);
+                let mut raw = vec![0; PIECE];
+                loop {
+                    let at = next.fetch_add(PIECE as u64, Ordering::Relaxed);
+                    if at >= size {
+                        break;
+                    }
+                    let len = (size - at).min(PIECE as u64) as usize;
+                    file.read_exact_at(&mut raw[..len], at).unwrap();
+                    before.update(&raw[..len]);
+                    match &mut compress {
+                        Some(compress) => after.update(&compress(&raw[..len])),
+                        None => after.update(&raw[..len]),
+                    }
+                }
+                std::hint::black_box((before.finish(), after.finish()));
+            });
+        }
+    });
+}
+
+type Compress = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
+
+fn compressor(compression: Compression) -> Option<Compress> {
+    let level = i32::from(compression.level());
+    match compression.algorithm() {
+        Algorithm::Gzip => {
+            let mut compressor = Compressor::new(CompressionLvl::new(level).unwrap());
+            Some(Box::new(move |raw| {
+                let mut out = vec![0; compressor.gzip_compress_bound(raw.len())];
+                let len = compressor.gzip_compress(raw, &mut out).unwrap();
+                out.truncate(len);
+                out
+            }))
+        }
+        Algorithm::Zstd => Some(Box::new(move |raw| zstd::bulk::compress(raw, level).unwrap())),
+        _ => None,
+    }
+}
+
+/// Prints what each level gives and costs on one core; the defaults are chosen from this.
+pub(crate) fn levels(tree: &Tree) {
+    let mut raw = Vec::new();
+    let mut files: Vec<PathBuf> = tree.files.clone();
+    files.sort();
+    for file in files {
+        raw.extend(std::fs::read(file).unwrap());
+    }
+    println!("\n== levels, one core, {} MB in pieces of 1 MiB, best of 3", raw.len() / 1_000_000);
+    println!("  {:<10} {:>8} {:>8}", "level", "MB/s", "ratio");
+    let zstd: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 19];
+    let gzip: Vec<u8> = Algorithm::Gzip.levels().collect();
+    for (algorithm, levels) in [(Algorithm::Gzip, gzip.as_slice()), (Algorithm::Zstd, zstd)] {
+        for level in levels {
+            let compression = Compression::at_level(algorithm, *level).unwrap();
+            let mut compress = compressor(compression).unwrap();
+            let is_default = compression == algorithm.into();
+            let mut best = f64::INFINITY;
+            let mut len = 0;
+            for _ in 0..3 {
+                let start = Instant::now();
+                len = raw.chunks(PIECE).map(|piece| compress(piece).len()).sum();
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            let (rate, ratio) = (raw.len() as f64 / best / 1e6, len as f64 / raw.len() as f64);
+            let mark = if is_default { "  default" } else { "" };
+            println!("  {:<10} {rate:>8.1} {ratio:>8.4}{mark}", format!("{algorithm} {level}"));
+        }
+    }
+}

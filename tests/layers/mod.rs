@@ -1,0 +1,123 @@
+//! Layers as a whole: killed builds, cores, memory.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use minimage::oci::Digest;
+use tempfile::TempDir;
+
+use crate::command::isolate;
+use crate::require;
+
+/// A root filesystem of its own with one program: an ELF file with a few megabytes behind it.
+struct Source {
+    directory: TempDir,
+}
+
+impl Source {
+    fn new(len: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("root/bin/program");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        fs::write(&program, elf()).unwrap();
+        File::options().append(true).open(&program).unwrap().set_len(len).unwrap();
+        Self { directory }
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Returns a build into the layout `layout` with a cache.
+    fn build(&self, runner: &[&str], layout: &str) -> Command {
+        let minimage = env!("CARGO_BIN_EXE_minimage");
+        let words: Vec<&str> = runner.iter().copied().chain([minimage]).collect();
+        let mut command = Command::new(words[0]);
+        let output = format!("type=oci,tar=false,dest={}", self.place(layout).display());
+        isolate(&mut command, self.directory.path());
+        command.args(&words[1..]).args(["build", "/bin/program", "-o", &output]);
+        command.arg("--from").arg(self.place("root"));
+        command.arg("--cache-dir").arg(self.place("cache"));
+        command
+    }
+}
+
+/// Returns a static program for x86-64: an ELF header, and no segment.
+fn elf() -> Vec<u8> {
+    let mut bytes = vec![0_u8; 64];
+    bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    for (at, value) in [(16, 2), (18, 62), (20, 1), (52, 64), (54, 56), (58, 64)] {
+        bytes[at] = value;
+    }
+    bytes
+}
+
+fn digest(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Checks that each blob of a layout is what its name says.
+fn check(layout: &Path) {
+    for entry in fs::read_dir(layout.join("blobs/sha256")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if !name.starts_with('.') {
+            assert_eq!(Digest::of(&fs::read(entry.path()).unwrap()).hex(), name);
+        }
+    }
+}
+
+/// Returns how many files are below `directory`.
+fn count(directory: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    entries.flatten().map(|entry| 1 + count(&entry.path())).sum()
+}
+
+#[test]
+fn a_killed_build_leaves_nothing_wrong() {
+    let source = Source::new(24 << 20);
+    let expected = digest(source.build(&["env"], "expected"));
+    for files in 0..24 {
+        for place in ["cache", "layout"] {
+            let _ = fs::remove_dir_all(source.place(place));
+        }
+        let mut command = source.build(&["env"], "layout");
+        let mut build = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Each turn lets it get one file further.
+        while count(&source.place("cache")) + count(&source.place("layout")) < files
+            && build.try_wait().unwrap().is_none()
+        {
+            std::hint::spin_loop();
+        }
+        let _ = build.kill();
+        build.wait().unwrap();
+        for layout in ["layout", "layout", "other"] {
+            assert_eq!(digest(source.build(&["env"], layout)), expected, "killed at {files} files");
+            check(&source.place(layout));
+        }
+        fs::remove_dir_all(source.place("other")).unwrap();
+    }
+}
+
+#[test]
+fn the_number_of_cores_does_not_matter() {
+    let source = Source::new(5 << 20);
+    let expected = digest(source.build(&["env"], "all"));
+    fs::remove_dir_all(source.place("cache")).unwrap();
+    let taskset = ["taskset", "-c", "0"];
+    if Command::new(taskset[0]).arg("-V").stdout(Stdio::null()).status().is_err() {
+        return require::skip("taskset", "it is not installed");
+    }
+    assert_eq!(digest(source.build(&taskset, "one")), expected);
+}
+
+#[test]
+fn a_file_larger_than_memory_fits() {
+    let source = Source::new(1 << 30);
+    let limited = ["sh", "-c", "ulimit -v 262144 && exec \"$@\"", "sh"];
+    assert!(digest(source.build(&limited, "layout")).starts_with("sha256:"));
+}
