@@ -116,6 +116,11 @@ pub enum Cause {
         /// The loader.
         by: RootPath,
     },
+    /// Every image with this C library has it, so that they share a layer.
+    Libc {
+        /// The library.
+        by: RootPath,
+    },
     /// Every image has it.
     Layout,
 }
@@ -293,7 +298,8 @@ impl Cause {
             | Self::DlopenNote { by, .. }
             | Self::Shebang { by }
             | Self::CommandWord { by, .. }
-            | Self::LoaderConfig { by } => Some(by),
+            | Self::LoaderConfig { by }
+            | Self::Libc { by } => Some(by),
             Self::Root(_) | Self::Layout => None,
         }
     }
@@ -317,6 +323,9 @@ impl fmt::Display for Cause {
             Self::Shebang { by } => write!(f, "the interpreter of the script `{by}`"),
             Self::CommandWord { by, word } => write!(f, "the script `{by}` runs `{}`", show(word)),
             Self::LoaderConfig { by } => write!(f, "the loader `{by}` reads it to find libraries"),
+            Self::Libc { by } => {
+                write!(f, "part of every image with the C library `{by}`, which share a layer")
+            }
             Self::Layout => f.write_str("part of every image"),
         }
     }

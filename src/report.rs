@@ -2,6 +2,8 @@
 //!
 //! It is what `--dry-run --format json` and `--report` print, what `why` reads, and never part of the image.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -67,7 +69,7 @@ pub struct EntryRecord {
     /// The target of a link, as spelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The place of its layer, from 0.
+    /// The place of its layer, from 0; of the lowest one that has it, if it is a directory above others.
     pub layer: usize,
     /// The package that it came from, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -230,8 +232,9 @@ impl Report {
 
 fn entries(closure: &Closure, plan: &LayerPlan) -> Vec<EntryRecord> {
     let mut entries = Vec::new();
+    let mut seen = BTreeSet::new();
     for (layer, planned) in plan.layers.iter().enumerate() {
-        for entry in &planned.entries {
+        for entry in planned.entries.iter().filter(|entry| seen.insert(&entry.path)) {
             let known = closure.entry(&entry.path);
             let reasons = known.map(|entry| &entry.reasons);
             let owner = known.and_then(|entry| entry.owner.as_deref());
@@ -291,6 +294,7 @@ impl DemandRecord {
             Cause::Shebang { .. } => "shebang",
             Cause::CommandWord { .. } => "command-word",
             Cause::LoaderConfig { .. } => "loader-config",
+            Cause::Libc { .. } => "libc",
             Cause::Layout => "layout",
         };
         Self {

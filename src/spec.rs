@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -61,6 +62,8 @@ pub struct Search {
     pub dlopen: DlopenLevel,
     /// Whether names in read-only data are looked up.
     pub hints: Hints,
+    /// How much of the C library is taken.
+    pub libc: LibcFiles,
 }
 
 /// Which `ld.so.cache` counts.
@@ -139,6 +142,7 @@ impl Search {
             hwcaps: Hwcaps::Levels(Vec::new()),
             dlopen: DlopenLevel::default(),
             hints: Hints::Skip,
+            libc: LibcFiles::Needed,
         }
     }
 }
@@ -163,11 +167,72 @@ pub struct LayerOptions {
 
 /// What goes into which layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Layering {
     /// Everything into one.
-    #[default]
     Single,
+    /// By how often it changes: the C library, other packages, the user's own files, what minimage makes itself.
+    #[default]
+    Auto,
+    /// As [`Layering::Auto`], with a layer for each package.
+    PerPackage,
+    /// At most so many layers.
+    AtMost(NonZeroUsize),
+}
+
+/// How many layers an image has at most: engines stop at 125, and others may add some.
+pub const LAYERS_MAX: usize = 100;
+
+/// A word that is no layering.
+#[derive(Debug, Error)]
+#[error("`{word}` is no way to cut layers")]
+pub struct LayeringError {
+    word: String,
+}
+
+impl Explain for LayeringError {
+    fn explain(&self) -> Vec<Explanation> {
+        let fix = format!("write `single`, `auto`, `package` or a number from 1 to {LAYERS_MAX}");
+        vec![Explanation::new("bad-layering", self.to_string()).fix(fix)]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
+}
+
+impl FromStr for Layering {
+    type Err = LayeringError;
+
+    fn from_str(word: &str) -> Result<Self, LayeringError> {
+        let number = || word.parse().ok().filter(|number: &NonZeroUsize| number.get() <= LAYERS_MAX);
+        match word {
+            "single" => Ok(Self::Single),
+            "auto" => Ok(Self::Auto),
+            "package" => Ok(Self::PerPackage),
+            _ => number().map(Self::AtMost).ok_or_else(|| LayeringError { word: word.to_owned() }),
+        }
+    }
+}
+
+impl Layering {
+    /// Returns how much of the C library an image takes: one that has a layer for it shares the layer with others.
+    pub fn libc_files(self) -> LibcFiles {
+        match self {
+            Self::Auto | Self::PerPackage => LibcFiles::Shared,
+            Self::AtMost(number) if number.get() > 2 => LibcFiles::Shared,
+            Self::Single | Self::AtMost(_) => LibcFiles::Needed,
+        }
+    }
+}
+
+/// How much of the C library an image takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LibcFiles {
+    /// What its programs need.
+    #[default]
+    Needed,
+    /// And the files of it that most programs need, so that every image has the same ones.
+    Shared,
 }
 
 /// A format of compressed blobs.
@@ -333,6 +398,25 @@ impl Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layering_is_a_word_or_a_small_number() {
+        let number = |number| Layering::AtMost(NonZeroUsize::new(number).unwrap());
+        for (word, expected) in [
+            ("single", Some(Layering::Single)),
+            ("auto", Some(Layering::Auto)),
+            ("package", Some(Layering::PerPackage)),
+            ("1", Some(number(1))),
+            ("100", Some(number(100))),
+            ("0", None),
+            ("101", None),
+            ("-1", None),
+            ("", None),
+            ("Auto", None),
+        ] {
+            assert_eq!(word.parse::<Layering>().ok(), expected, "{word}");
+        }
+    }
 
     #[test]
     fn an_epoch_is_digits() {

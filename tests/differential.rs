@@ -5,6 +5,7 @@ use std::path::Path;
 
 use minimage::path::show;
 use minimage::rootfs::HostRootfs;
+use minimage::spec::Layering;
 
 use crate::image_text::{image_of, layers};
 use crate::oracle::{chroot_prefix, host_loader, ours, truth};
@@ -74,7 +75,7 @@ fn image(tree: &Tree, top: &Path) -> Option<tempfile::TempDir> {
     let (layout, unpacked) =
         (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let rootfs = HostRootfs::open_directory(top).expect("a directory");
-    let image = image_of(tree, &rootfs, layout.path())?;
+    let image = image_of(tree, &rootfs, layout.path(), Layering::Single)?;
     for tar in layers(layout.path(), &image.digest) {
         let mut archive = tar::Archive::new(Cursor::new(tar));
         archive.set_preserve_permissions(true);

@@ -9,6 +9,7 @@ use std::path::Path;
 use minimage::image;
 use minimage::layer;
 use minimage::oci::{Layout, Manifest, digest_of};
+use minimage::packages;
 use minimage::path::show;
 use minimage::resolve::{self, Resolution};
 use minimage::rootfs::Rootfs;
@@ -26,19 +27,24 @@ pub struct Image {
 }
 
 /// Makes the image of `tree`, which is in `rootfs`, in the layout directory `path`; `None` if the tree has no image.
-pub fn image_of(tree: &Tree, rootfs: &dyn Rootfs, path: &Path) -> Option<Image> {
-    let search = Search { preloads: Preloads::None, ..tree.search.clone() };
-    let resolution = resolve::closure(rootfs, &answer::roots(tree), &search).ok()?;
+pub fn image_of(tree: &Tree, rootfs: &dyn Rootfs, path: &Path, layering: Layering) -> Option<Image> {
+    let options = LayerOptions { layering, compression: Compression::default(), threads: NonZeroUsize::MIN };
+    image_with(tree, rootfs, path, &options)
+}
+
+/// Makes the image with all its options.
+pub fn image_with(tree: &Tree, rootfs: &dyn Rootfs, path: &Path, options: &LayerOptions) -> Option<Image> {
+    let libc = options.layering.libc_files();
+    let search = Search { preloads: Preloads::None, libc, ..tree.search.clone() };
+    let mut resolution = resolve::closure(rootfs, &answer::roots(tree), &search).ok()?;
+    if let Some(db) = packages::open(rootfs).ok()? {
+        packages::attribute(&mut resolution.closure, &*db).ok()?;
+    }
     let epoch = Epoch::default();
     let config = image::config(&resolution.programs, &ConfigEdits::default(), epoch).ok()?;
-    let plan = layer::plan(&resolution.closure, Layering::default());
+    let plan = layer::plan(&resolution.closure, options.layering);
     let layout = Layout::create(path).unwrap();
-    let options = LayerOptions {
-        layering: Layering::default(),
-        compression: Compression::default(),
-        threads: NonZeroUsize::MIN,
-    };
-    let layers = layer::write(&plan, rootfs, epoch, &options, &layout, None).unwrap();
+    let layers = layer::write(&plan, rootfs, epoch, options, &layout, None).unwrap();
     let manifest = image::assemble(&layers, config, epoch, &layout).unwrap();
     Some(Image { digest: digest_of(&manifest).unwrap().to_string(), resolution })
 }
@@ -60,6 +66,20 @@ pub fn unzipped(blob: &[u8]) -> Vec<u8> {
 pub fn layers(path: &Path, digest: &str) -> Vec<Vec<u8>> {
     let manifest: Manifest = serde_json::from_slice(&blob(path, digest)).unwrap();
     manifest.layers().iter().map(|layer| unzipped(&blob(path, layer.digest().as_ref()))).collect()
+}
+
+/// Returns one line for each layer of the image with this digest: its history, its blob, and the tar inside.
+pub fn layer_lines(path: &Path, digest: &str) -> String {
+    let manifest: Manifest = serde_json::from_slice(&blob(path, digest)).unwrap();
+    let config: Value = serde_json::from_slice(&blob(path, manifest.config().digest().as_ref())).unwrap();
+    let mut text = String::new();
+    for (index, layer) in manifest.layers().iter().enumerate() {
+        let history = config["history"][index]["created_by"].as_str().unwrap();
+        let diff_id = config["rootfs"]["diff_ids"][index].as_str().unwrap();
+        let (media_type, size, digest) = (layer.media_type(), layer.size(), layer.digest());
+        writeln!(text, "  {history} {media_type} {size} {digest} of {diff_id}").unwrap();
+    }
+    text
 }
 
 /// Returns everything there is to see of the image with this digest.

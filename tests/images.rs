@@ -1,17 +1,20 @@
 //! Images of trees: bytes that stay the same from release to release, and what must hold of every image.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{Cursor, Read};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use minimage::closure::{Cause, Closure, Content};
 use minimage::oci::{Digest, Manifest};
 use minimage::path::{RootPath, show};
-use minimage::rootfs::Rootfs;
+use minimage::rootfs::{Kind, Rootfs};
+use minimage::spec::{Algorithm, LayerOptions, Layering};
 use serde_json::Value;
 
 use crate::golden;
-use crate::image_text::{self, blob, image_of};
+use crate::image_text::{self, blob, image_of, image_with};
 use crate::tree_text::{self, Tree, testdata};
 
 /// A change of these digests is a change of the image format, and must be announced as one.
@@ -20,9 +23,59 @@ fn bytes_are_those_of_the_last_release() {
     golden::check(["app", "owners"].map(|name| {
         let tree = Tree::read(&testdata().join(format!("images/{name}.tree")));
         let directory = tempfile::tempdir().unwrap();
-        let image = image_of(&tree, &tree.to_memory(), directory.path()).unwrap();
+        let image = image_of(&tree, &tree.to_memory(), directory.path(), Layering::Single).unwrap();
         (format!("images/{name}.image"), image_text::text(directory.path(), &image.digest))
     }));
+}
+
+/// The same for every way to cut and compress layers.
+#[test]
+fn layers_are_those_of_the_last_release() {
+    let tree = Tree::read(&testdata().join("images/layers.tree"));
+    let (mut contents, mut digests) = (String::new(), String::new());
+    for layering in ["single", "auto", "package", "2", "3", "5"] {
+        for algorithm in [Algorithm::Gzip, Algorithm::Zstd, Algorithm::None] {
+            let options = LayerOptions {
+                layering: layering.parse().unwrap(),
+                compression: algorithm.into(),
+                threads: NonZeroUsize::MIN,
+            };
+            let directory = tempfile::tempdir().unwrap();
+            let image = image_with(&tree, &tree.to_memory(), directory.path(), &options).unwrap();
+            let lines = image_text::layer_lines(directory.path(), &image.digest);
+            writeln!(digests, "{layering} {algorithm}: {}\n{lines}", image.digest).unwrap();
+            if algorithm != Algorithm::Gzip {
+                continue;
+            }
+            writeln!(contents, "{layering}").unwrap();
+            for (line, tar) in lines.lines().zip(image_text::layers(directory.path(), &image.digest)) {
+                let (name, _) = line.split_once(" application/").unwrap();
+                writeln!(contents, "{name}\n{}", image_text::tar_text(&tar)).unwrap();
+            }
+        }
+    }
+    golden::check([
+        ("images/layers.txt".to_owned(), contents),
+        ("images/layers.digests".to_owned(), digests),
+    ]);
+}
+
+/// Whatever else two programs need, the lowest layer is the same blob.
+#[test]
+fn images_with_the_same_c_library_share_its_layer() {
+    let tree = Tree::read(&testdata().join("rootfs/shared-libc.tree"));
+    let lowest = |layering: Layering, program: &[u8]| {
+        let tree = Tree { programs: vec![program.to_vec()], ..tree.clone() };
+        let directory = tempfile::tempdir().unwrap();
+        let image = image_of(&tree, &tree.to_memory(), directory.path(), layering).unwrap();
+        image_text::layer_lines(directory.path(), &image.digest).lines().next().unwrap().to_owned()
+    };
+    for layering in [Layering::Auto, Layering::PerPackage, "3".parse().unwrap()] {
+        let one = lowest(layering, b"/usr/bin/one");
+        assert!(one.starts_with("  minimage: C library "), "{one}");
+        assert_eq!(one, lowest(layering, b"/usr/bin/two"), "{layering:?}");
+    }
+    assert_ne!(lowest(Layering::Single, b"/usr/bin/one"), lowest(Layering::Single, b"/usr/bin/two"));
 }
 
 #[test]
@@ -30,19 +83,21 @@ fn every_image_keeps_the_promises() {
     let mut made = 0;
     for tree in tree_text::all() {
         let rootfs = tree.to_memory();
-        let directory = tempfile::tempdir().unwrap();
-        let Some(image) = image_of(&tree, &rootfs, directory.path()) else { continue };
-        made += 1;
-        let closure = &image.resolution.closure;
-        let offences = [
-            closure_offences(closure),
-            layout_offences(directory.path(), &image.digest),
-            layer_offences(closure, &rootfs, &image_text::layers(directory.path(), &image.digest)),
-        ]
-        .concat();
-        assert!(offences.is_empty(), "{}:\n  {}", tree.name, offences.join("\n  "));
+        for layering in [Layering::Single, Layering::Auto] {
+            let directory = tempfile::tempdir().unwrap();
+            let Some(image) = image_of(&tree, &rootfs, directory.path(), layering) else { continue };
+            made += 1;
+            let closure = &image.resolution.closure;
+            let offences = [
+                closure_offences(closure),
+                layout_offences(directory.path(), &image.digest),
+                layer_offences(closure, &rootfs, &image_text::layers(directory.path(), &image.digest)),
+            ]
+            .concat();
+            assert!(offences.is_empty(), "{} {layering:?}:\n  {}", tree.name, offences.join("\n  "));
+        }
     }
-    assert!(made > 50, "only {made} trees have an image");
+    assert!(made > 100, "only {made} images");
 }
 
 /// Every entry has a reason, and each leads back to a root or to what every image has; parents are there.
@@ -96,11 +151,13 @@ fn layout_offences(directory: &Path, digest: &str) -> Vec<String> {
     offences
 }
 
-/// Layers hold what the closure holds, each path once and after its parent, with the bytes of the source.
+/// Layers hold what the closure holds, with the bytes of the source: each path once, but for directories above what is in
+/// several layers, and in each layer after its parent.
 fn layer_offences(closure: &Closure, rootfs: &dyn Rootfs, tars: &[Vec<u8>]) -> Vec<String> {
     let mut offences = Vec::new();
-    let mut seen: BTreeSet<RootPath> = BTreeSet::new();
+    let mut seen_below: BTreeSet<RootPath> = BTreeSet::new();
     for tar in tars {
+        let mut seen: BTreeSet<RootPath> = BTreeSet::new();
         let mut archive = tar::Archive::new(Cursor::new(tar));
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();
@@ -136,12 +193,14 @@ fn layer_offences(closure: &Closure, rootfs: &dyn Rootfs, tars: &[Vec<u8>]) -> V
             } else if bytes != expected {
                 offences.push(format!("{path} has other bytes"));
             }
-            if !seen.insert(path.clone()) {
+            let is_above = known.node.kind == Kind::Directory && seen_below.contains(&path);
+            if !seen.insert(path.clone()) || seen_below.contains(&path) && !is_above {
                 offences.push(format!("{path} is there twice"));
             }
         }
+        seen_below.extend(seen);
     }
-    let missing = closure.entries().filter(|(path, _)| !seen.contains(*path));
+    let missing = closure.entries().filter(|(path, _)| !seen_below.contains(*path));
     offences.extend(missing.map(|(path, _)| format!("{path} is in no layer")));
     offences
 }

@@ -23,7 +23,7 @@ use minimage::formats::elf::Elf;
 use minimage::path::show;
 use minimage::resolve::Linkage;
 use minimage::rootfs::HostRootfs;
-use minimage::spec::Search;
+use minimage::spec::{Layering, Search};
 
 use crate::answer::{Linked, linked};
 use crate::command::run;
@@ -167,7 +167,7 @@ fn both(program: &Program, prefix: &[&str]) -> Result<(Vec<String>, Vec<String>)
     let mut tree = Tree::parse(&program.name, &format!("program {}", main.path));
     tree.search = search;
     let layout = tempfile::tempdir().unwrap();
-    let made = image_of(&tree, &rootfs, layout.path()).ok_or("there is no image")?;
+    let made = image_of(&tree, &rootfs, layout.path(), Layering::Auto).ok_or("there is no image")?;
     for tar in layers(layout.path(), &made.digest) {
         tar::Archive::new(Cursor::new(tar)).unpack(image.path()).unwrap();
     }

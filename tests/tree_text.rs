@@ -9,6 +9,7 @@
 //! hwcaps x86-64-v3 x86-64-v2              for which CPU; `all` for each of them
 //! dlopen recommended                      down to which level dlopen notes are followed; none if not said
 //! hints                                   look up what strings in read-only data name
+//! shared-libc                             take the files of the C library that every image has
 //! assume-ldconfig                         take what ldconfig would write for the cache
 //! include debian                          the lines of testdata/rootfs/base/debian
 //! not-traced WHY                          the loader of this machine cannot be asked
@@ -32,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use minimage::path::{RawPath, RootPath};
 use minimage::rootfs::{Kind, MemoryRootfs, Node};
-use minimage::spec::{CacheSource, DlopenLevel, Hints, Hwcaps, Preloads, Search};
+use minimage::spec::{CacheSource, DlopenLevel, Hints, Hwcaps, LibcFiles, Preloads, Search};
 
 use crate::cache_writer::{Format, Line, cache};
 use crate::elf_text::{elf_of_words, loader_of_words};
@@ -137,6 +138,7 @@ impl Tree {
                 self.search.hwcaps = Hwcaps::Levels(levels.iter().map(|level| level.to_vec()).collect());
             }
             [b"hints"] => self.search.hints = Hints::Find,
+            [b"shared-libc"] => self.search.libc = LibcFiles::Shared,
             [b"assume-ldconfig"] => self.search.cache = CacheSource::AssumeLdconfig,
             [b"dlopen", level] => {
                 self.search.dlopen = match *level {

@@ -12,7 +12,7 @@ use super::output::OutputSpec;
 use crate::oci::Reference;
 use crate::path::RawPath;
 use crate::roots::{Keep, Origin, Root};
-use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Search};
+use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Layering, Search};
 
 /// Makes the smallest OCI image that still works, with no Docker and no daemon.
 #[derive(Debug, Parser)]
@@ -71,6 +71,10 @@ pub(super) struct BuildArguments {
     /// Write the closure report, which says why each path is in the image, to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+    /// What goes into which layer: `single`, `auto` (the C library, other packages, your own files, what minimage
+    /// makes), `package`, or how many layers there may be
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(super) layers: Layering,
     /// How layers are compressed
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(super) compression: CompressionName,
@@ -258,6 +262,8 @@ impl SourceArguments {
                 levels if levels.iter().any(|level| level == "all") => Hwcaps::All,
                 levels => Hwcaps::Levels(levels.iter().map(|level| level.as_bytes().to_vec()).collect()),
             },
+            // What an image has by default.
+            libc: Layering::default().libc_files(),
             ..standard
         }
     }

@@ -17,6 +17,7 @@ use crate::image;
 use crate::layer::{self, Cache};
 use crate::observer::Ignore;
 use crate::oci::{Layout, LayoutError, Reference};
+use crate::packages;
 use crate::path::show;
 use crate::registry::{Client, Options};
 use crate::report::{EntryRecord, Report as ClosureReport};
@@ -24,8 +25,7 @@ use crate::resolve::{self, Resolution};
 use crate::rootfs::{HostRootfs, Kind};
 use crate::roots::Keep;
 use crate::spec::{
-    Algorithm, BuildSpec, Compression, ConfigEdits, Epoch, Hints, LayerOptions, Layering, LevelError, Search,
-    Source,
+    Algorithm, BuildSpec, Compression, ConfigEdits, Epoch, Hints, LayerOptions, LevelError, Search, Source,
 };
 
 /// What is wrong with a request before anything is read.
@@ -119,7 +119,8 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
 
     let Source::Directory(directory) = &spec.source;
     let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
-    let resolution = resolve::closure(&rootfs, &spec.roots, &spec.search).map_err(boxed)?;
+    let mut resolution = resolve::closure(&rootfs, &spec.roots, &spec.search).map_err(boxed)?;
+    attribute(&mut resolution, &rootfs)?;
     let config = image::config(&resolution.programs, &spec.config, spec.epoch).map_err(boxed)?;
     let plan = layer::plan(&resolution.closure, spec.layers.layering);
     let closure_report = ClosureReport::new(&arguments.source.name(), &resolution, &plan);
@@ -152,6 +153,14 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     Ok(())
 }
 
+/// Sets the owner of each entry, as far as the source knows of packages.
+pub(super) fn attribute(resolution: &mut Resolution, rootfs: &HostRootfs) -> Result<(), Box<dyn Explain>> {
+    match packages::open(rootfs).map_err(boxed)? {
+        Some(db) => packages::attribute(&mut resolution.closure, &*db).map_err(boxed),
+        None => Ok(()),
+    }
+}
+
 /// Prints what would be in the image.
 fn print(closure_report: &ClosureReport, format: Format, report: &mut Report) -> Outcome {
     if format == Format::Json {
@@ -171,7 +180,8 @@ fn print(closure_report: &ClosureReport, format: Format, report: &mut Report) ->
 fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
     let roots = arguments.programs.iter().map(|program| arguments.source.root(program));
     let source = Source::Directory(arguments.source.directory().to_owned());
-    let search = Search { hints: Hints::Find, ..arguments.source.search() };
+    let libc = arguments.layers.libc_files();
+    let search = Search { hints: Hints::Find, libc, ..arguments.source.search() };
     let epoch = match std::env::var_os("SOURCE_DATE_EPOCH") {
         None => Epoch::default(),
         Some(value) => match value.to_str() {
@@ -191,7 +201,7 @@ fn layer_options(arguments: &BuildArguments) -> Result<LayerOptions, LevelError>
         None => algorithm.into(),
     };
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    Ok(LayerOptions { layering: Layering::default(), compression, threads })
+    Ok(LayerOptions { layering: arguments.layers, compression, threads })
 }
 
 /// Returns the names of the image: the tags, and the value of `--push`.

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::args::{Format, WhyArguments};
 use super::report::Report;
-use super::{Outcome, boxed, reports};
+use super::{Outcome, boxed, build, reports};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::layer;
 use crate::path::RawPath;
@@ -99,7 +99,8 @@ fn closure_report(arguments: &WhyArguments) -> Result<ClosureReport, Box<dyn Exp
     let directory = arguments.source.directory();
     let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
     let roots: Vec<_> = arguments.programs.iter().map(|program| arguments.source.root(program)).collect();
-    let resolution = resolve::closure(&rootfs, &roots, &arguments.source.search()).map_err(boxed)?;
+    let mut resolution = resolve::closure(&rootfs, &roots, &arguments.source.search()).map_err(boxed)?;
+    build::attribute(&mut resolution, &rootfs)?;
     let plan = layer::plan(&resolution.closure, Layering::default());
     Ok(ClosureReport::new(&arguments.source.name(), &resolution, &plan))
 }

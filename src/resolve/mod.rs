@@ -3,6 +3,7 @@
 mod collect;
 mod glibc;
 mod ldconfig;
+mod libc;
 mod list;
 mod loader;
 mod musl;
@@ -29,7 +30,7 @@ use crate::closure::{Cause, Closure, Content, Demand};
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{CachedRootfs, Node, Rootfs};
 use crate::roots::{Keep, Root};
-use crate::spec::Search;
+use crate::spec::{LibcFiles, Search};
 
 /// What came of a set of roots.
 #[derive(Debug)]
@@ -146,6 +147,9 @@ pub fn closure(rootfs: &dyn Rootfs, roots: &[Root], search: &Search) -> Result<R
         if let Some(object) = collector.take_program(demand, 0)? {
             programs.push(Program { path, object });
         }
+    }
+    if search.libc == LibcFiles::Shared {
+        libc::take(&resolver, &mut collector)?;
     }
     for (path, node) in layout() {
         collector.closure.put(&path, node, Content::None, Cause::Layout);

@@ -1,6 +1,7 @@
 //! Layers as a whole: killed builds, cores, memory.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,6 +22,7 @@ impl Source {
         let program = directory.path().join("root/bin/program");
         fs::create_dir_all(program.parent().unwrap()).unwrap();
         fs::write(&program, elf()).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         File::options().append(true).open(&program).unwrap().set_len(len).unwrap();
         Self { directory }
     }
@@ -117,7 +119,7 @@ fn the_number_of_cores_does_not_matter() {
 
 #[test]
 fn a_file_larger_than_memory_fits() {
-    let source = Source::new(1 << 30);
+    let source = Source::new(300 << 20);
     let limited = ["sh", "-c", "ulimit -v 262144 && exec \"$@\"", "sh"];
     assert!(digest(source.build(&limited, "layout")).starts_with("sha256:"));
 }
