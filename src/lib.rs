@@ -5,6 +5,7 @@
 
 pub mod explain;
 pub mod path;
+pub mod glob;
 pub mod oci;
 pub mod observer;
 pub mod formats;

@@ -5,6 +5,7 @@
 mod elf_writer;
 mod cache_writer;
 mod elf_text;
+mod rpm_writer;
 mod tree_text;
 mod golden;
 mod answer;

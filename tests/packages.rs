@@ -6,7 +6,7 @@ use std::fs;
 
 use minimage::closure::{Cause, Closure, Demand, Met};
 use minimage::explain::Explain;
-use minimage::packages::{self, PackageDb, PackageId, Taken};
+use minimage::packages::{self, PackageDb, PackageId, Record, Taken};
 use minimage::path::{RawPath, RootPath, show};
 use minimage::rootfs::{Kind, MemoryRootfs, Rootfs, chase};
 use minimage::roots::Origin;
@@ -45,6 +45,9 @@ fn answer(tree: &Tree, rootfs: &MemoryRootfs) -> String {
     let mut text = String::new();
     for id in ids(&*db) {
         of_package(&*db, id, &mut text).expect("a string grows");
+        for path in packages::run_time_files(&*db, rootfs, id).expect("a readable database") {
+            writeln!(text, "  runs with {path}").expect("a string grows");
+        }
     }
     text.push_str("owners\n");
     for item in &tree.items {
@@ -55,9 +58,13 @@ fn answer(tree: &Tree, rootfs: &MemoryRootfs) -> String {
             writeln!(text, "  {path}: {}", names.join(" ")).expect("a string grows");
         }
     }
-    text.push_str("manifest of what is there\n");
-    for (path, bytes) in db.manifest(&taken(&*db, rootfs)).expect("a readable database") {
-        writeln!(text, "  {path}").expect("a string grows");
+    text.push_str("metadata of what is there\n");
+    let metadata = packages::metadata(&*db, rootfs, taken(&*db, rootfs)).expect("a readable database");
+    for (package, path) in &metadata.notices {
+        writeln!(text, "  {path} tells of {}", full_name(&*db, *package)).expect("a string grows");
+    }
+    for Record { path, bytes, package } in &metadata.records {
+        writeln!(text, "  {path} tells of {}", full_name(&*db, *package)).expect("a string grows");
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let end = if line.ends_with(b"\n") { "" } else { " (no line end)" };
             let line = line.strip_suffix(b"\n").unwrap_or(line);

@@ -22,6 +22,7 @@
 //! /f fifo
 //! /lib/ld.so loader glibc=2.36 dirs=/lib/:/usr/lib/    a loader with what is compiled into it
 //! /etc/ld.so.cache cache libz.so.1=/opt/libz.so.1
+//! /var/lib/rpm/rpmdb.sqlite rpmdb package=bash version=5.2 release=1 arch=x86_64 file=/usr/bin/bash
 //! ```
 //!
 //! Words may have parts in double quotes, with `\n`, `\t`, `\"`, `\\` and `\xff` in them; escapes work outside too.
@@ -37,6 +38,7 @@ use minimage::spec::{CacheSource, DlopenLevel, Hints, Hwcaps, LibcFiles, Preload
 
 use crate::cache_writer::{Format, Line, cache};
 use crate::elf_text::{elf_of_words, loader_of_words};
+use crate::rpm_writer::database_of_words;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,6 +280,7 @@ fn item(path: &[u8], words: &[&[u8]]) -> Result<Item, String> {
             let (file, is_musl) = loader_of_words(path, words)?;
             (What::Loader { bytes: file.to_bytes(), is_musl, machine: file.machine }, 0o755)
         }
+        [b"rpmdb", words @ ..] => (What::File(database_of_words(words)?), 0o644),
         [b"cache", words @ ..] => (What::File(cache_of_words(words)?), 0o644),
         _ => return Err("unknown kind of node".to_owned()),
     };

@@ -22,7 +22,8 @@ fn check(bytes: &[u8]) -> u64 {
         let cut = with_conffiles(&package.text, &HashSet::new());
         assert!(cut.len() <= package.text.len());
         let again = stanzas(&cut);
-        let again = again.as_ref().map(|again| again.first().map(|package| (&package.name, &package.version)));
+        let again =
+            again.as_ref().map(|again| again.first().map(|package| (&package.name, &package.version)));
         assert_eq!(again, Ok(Some((&package.name, &package.version))));
     }
     let paths = list(bytes).inspect(|path| assert!(path.len() > 1 && path.starts_with(b"/"))).count();

@@ -13,12 +13,15 @@
     )
 )]
 
+pub mod apk;
 pub mod dlopen_note;
 pub mod dpkg;
 pub mod elf;
 pub mod ldso_cache;
 pub mod ldso_conf;
+pub mod rpm;
 pub mod shell;
+pub mod sqlite;
 
 use std::io;
 

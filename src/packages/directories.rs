@@ -23,7 +23,14 @@ impl<'a> Directories<'a> {
     pub(super) fn real(&self, spelled: &[u8]) -> Result<Option<RootPath>, PackageError> {
         let Some(slash) = spelled.iter().rposition(|byte| *byte == b'/') else { return Ok(None) };
         let (directory, name) = (&spelled[..slash], &spelled[slash + 1..]);
-        Ok(self.directory(directory)?.and_then(|directory| directory.child(name)))
+        // Most paths are in the directory of the one before.
+        if let Some(known) = self.known.borrow().get(directory) {
+            return Ok(known.as_ref().and_then(|directory| directory.child(name)));
+        }
+        let real = self.directory(directory)?;
+        let path = real.as_ref().and_then(|directory| directory.child(name));
+        self.known.borrow_mut().insert(directory.to_vec(), real);
+        Ok(path)
     }
 
     /// Returns the real path of the directory `spelled`, which has no slash at its end.
@@ -31,15 +38,10 @@ impl<'a> Directories<'a> {
         if spelled.is_empty() {
             return Ok(Some(RootPath::root()));
         }
-        if let Some(known) = self.known.borrow().get(spelled) {
-            return Ok(known.clone());
+        match self.real(spelled)? {
+            Some(path) => self.followed(path),
+            None => Ok(None),
         }
-        let real = match self.real(spelled)? {
-            Some(path) => self.followed(path)?,
-            None => None,
-        };
-        self.known.borrow_mut().insert(spelled.to_vec(), real.clone());
-        Ok(real)
     }
 
     /// Returns the directory at `path` or at the end of the link there.

@@ -1,12 +1,13 @@
 //! `/var/lib/dpkg` -> [`PackageDb`]: the status of all packages at once, the lists of their paths when they are needed.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::directories::Directories;
+use super::index::Index;
 use super::{
-    Package, PackageDb, PackageError, PackageFile, PackageId, SourcePackage, Taken, find, list, of_rootfs,
-    read, read_real,
+    Package, PackageDb, PackageError, PackageFile, PackageId, Record, SourcePackage, Taken, find, list,
+    of_rootfs, read, read_real,
 };
 use crate::formats::dpkg::{self, DpkgError, Stanza};
 use crate::path::{RawPath, RootPath};
@@ -24,14 +25,14 @@ const ALTERNATIVES: &[u8] = b"/etc/alternatives/";
 pub struct Dpkg<'a> {
     rootfs: &'a dyn Rootfs,
     packages: Vec<Package>,
-    records: Vec<Record>,
+    kept: Vec<Kept>,
     directories: Directories<'a>,
     diversions: OnceCell<Vec<Moved>>,
     index: OnceCell<Index>,
 }
 
 /// What is kept of a package besides its [`Package`].
-struct Record {
+struct Kept {
     /// The stanza as it is.
     stanza: Vec<u8>,
     paths: Paths,
@@ -55,14 +56,6 @@ struct Moved {
     by: Option<String>,
 }
 
-/// Real paths, and the packages that list them.
-#[derive(Default)]
-struct Index {
-    first: HashMap<RootPath, PackageId>,
-    /// What more than one package lists: directories, mostly.
-    others: HashMap<RootPath, Vec<PackageId>>,
-}
-
 impl<'a> Dpkg<'a> {
     /// Opens the database in `rootfs`; `None` if there is none, or it has no package.
     ///
@@ -82,7 +75,7 @@ impl<'a> Dpkg<'a> {
             one.name == other.name && one.architecture == other.architecture
         });
         let mut packages = Vec::with_capacity(found.len());
-        let mut records = Vec::with_capacity(found.len());
+        let mut kept = Vec::with_capacity(found.len());
         for (stanza, paths) in found {
             let source = SourcePackage { name: stanza.source, version: stanza.source_version };
             packages.push(Package {
@@ -94,12 +87,12 @@ impl<'a> Dpkg<'a> {
                 recommends: stanza.recommends,
                 provides: stanza.provides,
             });
-            records.push(Record { stanza: stanza.text, paths });
+            kept.push(Kept { stanza: stanza.text, paths });
         }
         Ok(Some(Self {
             rootfs,
             packages,
-            records,
+            kept,
             directories: Directories::new(rootfs),
             diversions: OnceCell::new(),
             index: OnceCell::new(),
@@ -109,7 +102,7 @@ impl<'a> Dpkg<'a> {
     /// Returns the paths of the package as its list spells them.
     fn spelled(&self, package: PackageId) -> Result<Vec<Vec<u8>>, PackageError> {
         let bytes = |path| read_real(self.rootfs, path, dpkg::FILE_MAX);
-        Ok(match &self.records[package.0].paths {
+        Ok(match &self.kept[package.0].paths {
             Paths::List(path) => dpkg::list(&bytes(path)?).map(<[u8]>::to_vec).collect(),
             Paths::Md5sums(path) => {
                 dpkg::md5sums(&bytes(path)?).map(|line| [b"/", line.path].concat()).collect()
@@ -130,7 +123,7 @@ impl<'a> Dpkg<'a> {
 
     /// Returns the checksums of the package, as far as there are any.
     fn sums(&self, package: PackageId) -> Result<Vec<u8>, PackageError> {
-        let path = match &self.records[package.0].paths {
+        let path = match &self.kept[package.0].paths {
             Paths::Md5sums(path) => path.to_raw(),
             Paths::List(path) => {
                 let name = path.as_bytes();
@@ -163,16 +156,7 @@ impl<'a> Dpkg<'a> {
         if let Some(known) = self.index.get() {
             return Ok(known);
         }
-        let mut index = Index::default();
-        for id in (0..self.packages.len()).map(PackageId) {
-            for file in self.files(id)? {
-                match index.first.get(&file.path) {
-                    None => drop(index.first.insert(file.path, id)),
-                    Some(first) if *first == id => {}
-                    Some(_) => index.others.entry(file.path).or_default().push(id),
-                }
-            }
-        }
+        let index = Index::new(self)?;
         Ok(self.index.get_or_init(|| index))
     }
 
@@ -191,17 +175,14 @@ impl PackageDb for Dpkg<'_> {
     }
 
     fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
-        let index = self.index()?;
-        let Some(first) = index.first.get(path) else {
-            return match self.alternative(path)? {
-                Some(target) if target != *path => self.owners(&target),
-                _ => Ok(Vec::new()),
-            };
-        };
-        let mut owners = vec![*first];
-        owners.extend(index.others.get(path).into_iter().flatten());
-        owners.dedup();
-        Ok(owners)
+        let owners = self.index()?.owners(path);
+        if !owners.is_empty() {
+            return Ok(owners);
+        }
+        match self.alternative(path)? {
+            Some(target) if target != *path => self.owners(&target),
+            _ => Ok(owners),
+        }
     }
 
     fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {
@@ -214,7 +195,7 @@ impl PackageDb for Dpkg<'_> {
     }
 
     /// `status.d`, not `status`: that one would promise a database that a package manager can work with.
-    fn manifest(&self, taken: &Taken) -> Result<Vec<(RootPath, Vec<u8>)>, PackageError> {
+    fn manifest(&self, taken: &Taken) -> Result<Vec<Record>, PackageError> {
         let mut files = Vec::new();
         let Some(directory) = RootPath::from_normal(STATUS_PARTS.as_bytes()) else { return Ok(files) };
         for (id, paths) in taken {
@@ -234,10 +215,11 @@ impl PackageDb for Dpkg<'_> {
                     sums.push(b'\n');
                 }
             }
-            let stanza = dpkg::with_conffiles(&self.records[id.0].stanza, &spelled);
-            let child = |name: &str| directory.child(name.as_bytes());
-            files.extend(child(&file).map(|path| (path, stanza)));
-            files.extend(child(&format!("{file}.md5sums")).map(|path| (path, sums)));
+            let stanza = dpkg::with_conffiles(&self.kept[id.0].stanza, &spelled);
+            for (name, bytes) in [(file.clone(), stanza), (format!("{file}.md5sums"), sums)] {
+                let path = directory.child(name.as_bytes());
+                files.extend(path.map(|path| Record { path, bytes, package: *id }));
+            }
         }
         Ok(files)
     }

@@ -2,14 +2,23 @@
 //!
 //! No package manager is executed, and none needs to be there.
 
+mod apk;
 mod attribute;
+mod data;
 mod directories;
 mod dpkg;
 mod family;
+mod index;
+mod metadata;
+mod rpm;
 
+pub use apk::Apk;
 pub use attribute::attribute;
+pub use data::run_time_files;
 pub use dpkg::Dpkg;
 pub use family::family;
+pub use metadata::{Metadata, identity, metadata, taken};
+pub use rpm::Rpm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,8 +27,11 @@ use thiserror::Error;
 
 use crate::closure::Owner;
 use crate::explain::{Explain, Explanation};
+use crate::formats::apk::ApkError;
 use crate::formats::dpkg::DpkgError;
 use crate::formats::read_all;
+use crate::formats::rpm::RpmError;
+use crate::formats::sqlite::SqliteError;
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Kind, Rootfs, RootfsError, chase};
 
@@ -83,6 +95,17 @@ pub struct PackageFile {
 /// What was taken of each package: files and links, by their real paths.
 pub type Taken = BTreeMap<PackageId, BTreeSet<RootPath>>;
 
+/// A file that tells of packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it goes.
+    pub path: RootPath,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// The package that it tells of, the first if there are several.
+    pub package: PackageId,
+}
+
 /// A database of installed packages. What it does not have is `None` or empty; what it cannot say is an error.
 pub trait PackageDb {
     /// Returns the installed packages; a [`PackageId`] counts in this list.
@@ -106,7 +129,7 @@ pub trait PackageDb {
     ///
     /// # Errors
     /// [`PackageError`] if the database cannot be read.
-    fn manifest(&self, taken: &Taken) -> Result<Vec<(RootPath, Vec<u8>)>, PackageError>;
+    fn manifest(&self, taken: &Taken) -> Result<Vec<Record>, PackageError>;
 
     /// Returns the package that `id` names.
     ///
@@ -151,15 +174,45 @@ pub enum PackageError {
         /// What is wrong.
         source: DpkgError,
     },
+    /// apk's database is broken.
+    #[error("`{path}` is no database of packages")]
+    Apk {
+        /// The file.
+        path: RawPath,
+        /// What is wrong.
+        source: ApkError,
+    },
+    /// rpm's database is broken.
+    #[error("`{path}` is no database of packages")]
+    Sqlite {
+        /// The file.
+        path: RawPath,
+        /// What is wrong.
+        source: SqliteError,
+    },
+    /// A header in rpm's database is broken.
+    #[error("`{path}` has a package that cannot be read")]
+    Rpm {
+        /// The file.
+        path: RawPath,
+        /// What is wrong.
+        source: RpmError,
+    },
+    /// rpm's database has changes that are not in its main file yet.
+    #[error("`{path}` has changes that are not in the database yet")]
+    PendingLog {
+        /// The log.
+        path: RawPath,
+    },
 }
 
 impl Explain for PackageError {
     fn explain(&self) -> Vec<Explanation> {
-        vec![
-            Explanation::new("unreadable-packages", self.to_string()).because_of(self).fix(
-                "repair the database in the source, or build with `--no-package-data --without metadata`",
-            ),
-        ]
+        let fix = match self {
+            Self::PendingLog { .. } => "let `rpm` finish in the source: `rpm --query rpm` does it",
+            _ => "repair the database in the source",
+        };
+        vec![Explanation::new("unreadable-packages", self.to_string()).because_of(self).fix(fix)]
     }
 }
 
@@ -176,7 +229,14 @@ impl Package {
 /// # Errors
 /// [`PackageError`] if there is one, and it cannot be read.
 pub fn open<'a>(rootfs: &'a dyn Rootfs) -> Result<Option<Box<dyn PackageDb + 'a>>, PackageError> {
-    Ok(Dpkg::open(rootfs)?.map(|db| Box::new(db) as Box<dyn PackageDb + 'a>))
+    // A system may have the tools of another one, and an empty database with them.
+    if let Some(db) = Dpkg::open(rootfs)? {
+        return Ok(Some(Box::new(db)));
+    }
+    if let Some(db) = Apk::open(rootfs)? {
+        return Ok(Some(Box::new(db)));
+    }
+    Ok(Rpm::open(rootfs)?.map(|db| Box::new(db) as Box<dyn PackageDb + 'a>))
 }
 
 /// Returns the name of a database in `rootfs` that minimage knows and does not read.

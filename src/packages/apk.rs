@@ -1,0 +1,93 @@
+//! `lib/apk/db/installed` -> [`PackageDb`]: all packages with all paths, in one file.
+
+use std::cell::OnceCell;
+
+use super::directories::Directories;
+use super::index::Index;
+use super::{
+    Package, PackageDb, PackageError, PackageFile, PackageId, Record, SourcePackage, Taken, find, read_real,
+};
+use crate::formats::apk::{self, ApkPackage};
+use crate::path::RootPath;
+use crate::rootfs::Rootfs;
+
+/// Where the database is: in the second place since Alpine 3.22.
+const INSTALLED: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
+
+/// apk's database.
+pub struct Apk<'a> {
+    place: RootPath,
+    packages: Vec<Package>,
+    found: Vec<ApkPackage>,
+    directories: Directories<'a>,
+    index: OnceCell<Index>,
+}
+
+impl<'a> Apk<'a> {
+    /// Opens the database in `rootfs`; `None` if there is none, or it has no package.
+    ///
+    /// # Errors
+    /// [`PackageError`] if there is one, and it cannot be read.
+    pub fn open(rootfs: &'a dyn Rootfs) -> Result<Option<Self>, PackageError> {
+        for path in INSTALLED {
+            let Some(place) = find(rootfs, &path.into())? else { continue };
+            let bytes = read_real(rootfs, &place, apk::FILE_MAX)?;
+            let mut found =
+                apk::parse(&bytes).map_err(|source| PackageError::Apk { path: place.to_raw(), source })?;
+            if found.is_empty() {
+                continue;
+            }
+            found.sort_by(|one, other| one.name.cmp(&other.name));
+            let packages = found.iter().map(package).collect();
+            let directories = Directories::new(rootfs);
+            return Ok(Some(Self { place, packages, found, directories, index: OnceCell::new() }));
+        }
+        Ok(None)
+    }
+}
+
+fn package(found: &ApkPackage) -> Package {
+    let ApkPackage { name, version, architecture, origin, depends, provides, .. } = found.clone();
+    let source = SourcePackage { name: origin, version: version.clone() };
+    Package { name, version, architecture, source, depends, recommends: Vec::new(), provides }
+}
+
+impl PackageDb for Apk<'_> {
+    fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index.owners(path));
+        }
+        let index = Index::new(self)?;
+        Ok(self.index.get_or_init(|| index).owners(path))
+    }
+
+    fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {
+        let mut files = Vec::new();
+        for file in &self.found[package.0].files {
+            let path = self.directories.real(&file.path)?;
+            files.extend(path.map(|path| PackageFile { path, mode: file.mode }));
+        }
+        Ok(files)
+    }
+
+    fn manifest(&self, taken: &Taken) -> Result<Vec<Record>, PackageError> {
+        let Some(first) = taken.keys().next() else { return Ok(Vec::new()) };
+        let mut bytes = Vec::new();
+        for (id, paths) in taken {
+            let ApkPackage { files, text, .. } = &self.found[id.0];
+            let mut spelled = Vec::new();
+            for file in files {
+                if self.directories.real(&file.path)?.is_some_and(|path| paths.contains(&path)) {
+                    spelled.push(file.path.as_slice());
+                }
+            }
+            bytes.extend(apk::cut(text, &|path| spelled.contains(&path)));
+            bytes.push(b'\n');
+        }
+        Ok(vec![Record { path: self.place.clone(), bytes, package: *first }])
+    }
+}

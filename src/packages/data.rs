@@ -1,0 +1,146 @@
+//! A package -> those of its files that its programs need when they run. What counts is in `rules/package-data.toml`.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use super::{PackageDb, PackageError, PackageId, of_rootfs};
+use crate::glob::Glob;
+use crate::path::RootPath;
+use crate::rootfs::{Kind, Rootfs, chase};
+
+const RULES: &str = include_str!("../rules/package-data.toml");
+
+/// The file, as it is spelled.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    programs: Directories,
+    empty: Directories,
+    leave: Vec<Leave>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Directories {
+    directories: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leave {
+    /// What these files are, for whoever reads the file.
+    #[serde(rename = "what")]
+    _what: String,
+    files: Vec<String>,
+}
+
+/// What is not taken.
+#[derive(Default)]
+struct Filter {
+    programs: Vec<Glob>,
+    empty: Vec<Glob>,
+    leave: Vec<Glob>,
+}
+
+static FILTER: LazyLock<Filter> = LazyLock::new(|| filter(RULES).unwrap_or_default());
+
+fn filter(text: &str) -> Result<Filter, Box<dyn std::error::Error>> {
+    let Document { programs, empty, leave } = toml::from_str(text)?;
+    let globs = |texts: Vec<String>| -> Result<Vec<Glob>, Box<dyn std::error::Error>> {
+        texts.into_iter().map(|text| Ok(Glob::parse(text)?)).collect()
+    };
+    let leave = leave.into_iter().flat_map(|leave| leave.files).collect();
+    Ok(Filter {
+        programs: globs(programs.directories)?,
+        empty: globs(empty.directories)?,
+        leave: globs(leave)?,
+    })
+}
+
+/// Returns the run-time files of `package` that are in `rootfs`, in the order of its database: files and links, and
+/// directories that are to be there although nothing in them is taken.
+///
+/// # Errors
+/// [`PackageError`] if the source or its database cannot be read.
+pub fn run_time_files(
+    db: &dyn PackageDb,
+    rootfs: &dyn Rootfs,
+    package: PackageId,
+) -> Result<Vec<RootPath>, PackageError> {
+    let listed = db.files(package)?;
+    // What is above something else of the package comes with that.
+    let is_last =
+        |path: &RootPath| !listed.iter().any(|other| other.path != *path && other.path.is_within(path));
+    let mut files = Vec::new();
+    for file in &listed {
+        if is_match(&FILTER.leave, &file.path) {
+            continue;
+        }
+        let Some(node) = rootfs.lookup(&file.path).map_err(of_rootfs(rootfs))? else { continue };
+        let is_wanted = match node.kind {
+            Kind::Directory => is_match(&FILTER.empty, &file.path) && is_last(&file.path),
+            Kind::File => node.mode & 0o111 == 0 || !is_in_path(&file.path),
+            Kind::Link(_) => !is_in_path(&file.path) || !is_program(rootfs, &file.path)?,
+            Kind::Special(_) => false,
+        };
+        if is_wanted {
+            files.push(file.path.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn is_match(globs: &[Glob], path: &RootPath) -> bool {
+    globs.iter().any(|glob| glob.matches(path))
+}
+
+fn is_in_path(path: &RootPath) -> bool {
+    path.parent().is_some_and(|directory| is_match(&FILTER.programs, &directory))
+}
+
+/// Returns whether the link at `path` leads to an executable file.
+fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, PackageError> {
+    let end = chase(rootfs, &path.to_raw()).map_err(of_rootfs(rootfs))?.end;
+    Ok(end.is_ok_and(|(_, node)| node.kind == Kind::File && node.mode & 0o111 != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_is_well_formed() {
+        let filter = filter(RULES).unwrap();
+        let left = |path: &str| is_match(&filter.leave, &RootPath::from_normal(path.as_bytes()).unwrap());
+        for path in [
+            "/usr/share/doc/git/README",
+            "/usr/share/man/man1/git.1.gz",
+            "/usr/share/man/de/man1/git.1.gz",
+            "/usr/share/locale/de/LC_MESSAGES/git.mo",
+            "/usr/lib/x86_64-linux-gnu/libz.a",
+            "/usr/lib/x86_64-linux-gnu/pkgconfig/zlib.pc",
+            "/usr/share/pkgconfig/x.pc",
+            "/usr/lib/systemd/system/nginx.service",
+            "/lib/systemd/system/nginx.service",
+            "/etc/cron.daily/man-db",
+            "/etc/crontab",
+            "/etc/init.d/nginx",
+            "/etc/rc2.d/S01nginx",
+            "/etc/default/nginx",
+            "/usr/include/zlib.h",
+        ] {
+            assert!(left(path), "{path}");
+        }
+        for path in [
+            "/etc/nginx/nginx.conf",
+            "/usr/lib/git-core/git-remote-http",
+            "/usr/share/git-core/templates/hooks/pre-commit.sample",
+            "/usr/lib/python3.11/ssl.py",
+            "/usr/share/nginx/html/index.html",
+            "/usr/share/documents/x",
+        ] {
+            assert!(!left(path), "{path}");
+        }
+    }
+}
