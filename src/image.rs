@@ -159,6 +159,40 @@ pub fn assemble(
     Ok(layout.put(&manifest, MediaType::ImageManifest)?)
 }
 
+/// Stores `document`, of the kind `artifact_type`, as something attached to the image `subject`, and returns the
+/// descriptor of its manifest (image-spec, manifest.md, "Guidelines for Artifact Usage"). The image stays as it is.
+///
+/// # Errors
+/// [`ImageError::Json`], [`ImageError::Layout`].
+pub fn attach(
+    document: &[u8],
+    artifact_type: &str,
+    subject: &Descriptor,
+    layout: &Layout,
+) -> Result<Descriptor, ImageError> {
+    let blob = |bytes: &[u8], media_type| {
+        let mut blob = layout.blob()?;
+        blob.append(bytes)?;
+        blob.commit(media_type)
+    };
+    let config = blob(b"{}", MediaType::EmptyJSON)?;
+    let layer = blob(document, artifact_type.into())?;
+    let bare =
+        crate::oci::descriptor(subject.media_type().clone(), layout.digest_of(subject)?, subject.size());
+    let manifest: Manifest = complete(
+        ManifestBuilder::default()
+            .schema_version(2_u32)
+            .media_type(MediaType::ImageManifest)
+            .artifact_type(artifact_type)
+            .config(config)
+            .layers(vec![layer])
+            .subject(bare)
+            .build(),
+    );
+    let manifest = Sealed::new(manifest).map_err(|source| ImageError::Json { source })?;
+    Ok(layout.put(&manifest, MediaType::ImageManifest)?)
+}
+
 /// Unwraps what a builder of `oci-spec` made. It fails only for a required field that was not set, which is a mistake
 /// in this file and seen by every test.
 #[expect(clippy::expect_used)]

@@ -12,6 +12,7 @@ pub mod formats;
 pub mod roots;
 pub mod spec;
 pub mod rootfs;
+pub mod archive;
 pub mod closure;
 pub mod packages;
 pub mod resolve;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Reference};
 
 /// Which way a blob goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,17 @@ pub enum Direction {
     Push,
     /// From a registry to a layout.
     Pull,
+}
+
+/// How a name came to mean an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameOutcome {
+    /// The image is new in the repository.
+    Pushed,
+    /// The image was there; the name is new, or meant another image before.
+    Retagged,
+    /// The name meant this image before.
+    AlreadyThere,
 }
 
 /// One step of a transfer.
@@ -47,6 +58,13 @@ pub enum Event<'a> {
         blob: &'a Descriptor,
         /// That repository.
         from: &'a str,
+    },
+    /// A name means the image now.
+    Named {
+        /// The name.
+        reference: &'a Reference,
+        /// How that came.
+        outcome: NameOutcome,
     },
     /// A request failed in a way that can pass, and is made again after a pause.
     Waiting {

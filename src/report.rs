@@ -15,6 +15,8 @@ use crate::path::{RawPath, RootPath, show};
 use crate::resolve::Resolution;
 use crate::rootfs::{Kind, MemoryRootfs, Node, RootfsError, chase};
 
+/// What a report is called where it is attached to its image.
+pub const MEDIA_TYPE: &str = "application/vnd.minimage.closure.v1+json";
 /// The version of the report's form; another one is another form.
 const FORM: u32 = 1;
 

@@ -1,8 +1,10 @@
 //! Flags, project file or frontend options -> [`BuildSpec`]: everything that a build depends on, as values.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,7 +13,7 @@ use thiserror::Error;
 
 use crate::explain::{Explain, Explanation, Failure};
 use crate::formats::dlopen_note::Priority;
-use crate::oci::MediaType;
+use crate::oci::{MediaType, Reference, ReferenceError};
 use crate::path::RawPath;
 use crate::roots::Root;
 
@@ -39,8 +41,127 @@ pub struct BuildSpec {
 /// Where the files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A directory of the host; `/` is the machine itself.
-    Directory(PathBuf),
+    /// A path of the host: a directory, which is a root filesystem or an OCI layout, or an archive of images. `/` is the
+    /// machine itself.
+    Path(PathBuf),
+    /// An OCI layout in a directory of the host.
+    Layout(Stored),
+    /// An OCI archive or docker archive.
+    Archive(Stored),
+    /// An image in a registry.
+    Registry(Reference),
+}
+
+/// An image in a file or directory of the host that may hold several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// The tag or name of the image there; needed only if there are several.
+    pub name: Option<String>,
+}
+
+/// A word that names no source.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Its transport is one of skopeo's that is not read here, or of nobody.
+    #[error("`{transport}:` is not a place that images are read from")]
+    Transport {
+        /// What is before the colon.
+        transport: String,
+    },
+    /// The path after the transport is missing.
+    #[error("`{word}` names no path")]
+    NoPath {
+        /// What was given.
+        word: String,
+    },
+    /// It is no name of an image.
+    #[error("`{word}` is neither a path, which starts with `/` or `.`, nor an image")]
+    Reference {
+        /// What was given.
+        word: String,
+        /// What is wrong with it.
+        source: ReferenceError,
+    },
+}
+
+impl Source {
+    /// Returns the source that `word` names: a path starts with `/` or `.`, `transport:` is as skopeo has it, everything
+    /// else is in a registry.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn parse(word: &OsStr) -> Result<Self, SourceError> {
+        if matches!(word.as_bytes().first(), Some(b'/' | b'.')) {
+            return Ok(Self::Path(word.into()));
+        }
+        let bytes = word.as_bytes();
+        let stored = |rest: &[u8]| {
+            // The path ends at the first colon: skopeo knows no other way either.
+            let end = rest.iter().position(|byte| *byte == b':').unwrap_or(rest.len());
+            let name = rest.get(end..).unwrap_or_default().strip_prefix(b":").map(crate::path::show);
+            let path = PathBuf::from(OsStr::from_bytes(rest.get(..end).unwrap_or_default()));
+            if path.as_os_str().is_empty() {
+                return Err(SourceError::NoPath { word: crate::path::show(bytes) });
+            }
+            Ok(Stored { path, name: name.filter(|name| !name.is_empty()) })
+        };
+        let reference = |text: &str| {
+            let word = || crate::path::show(bytes);
+            text.parse().map(Self::Registry).map_err(|source| SourceError::Reference { word: word(), source })
+        };
+        for transport in ["oci-archive:", "docker-archive:"] {
+            if let Some(rest) = bytes.strip_prefix(transport.as_bytes()) {
+                return stored(rest).map(Self::Archive);
+            }
+        }
+        if let Some(rest) = bytes.strip_prefix(b"oci:") {
+            return stored(rest).map(Self::Layout);
+        }
+        let text = crate::path::show(bytes);
+        for transport in ["dir", "docker-daemon", "containers-storage", "ostree", "sif", "tarball"] {
+            if text.split(':').next() == Some(transport) && text.contains(':') {
+                return Err(SourceError::Transport { transport: transport.to_owned() });
+            }
+        }
+        reference(text.strip_prefix("docker://").unwrap_or(&text))
+    }
+}
+
+impl fmt::Display for Source {
+    /// Writes the word that [`Source::parse`] reads back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (transport, stored) = match self {
+            Self::Path(path) => return path.display().fmt(f),
+            Self::Registry(reference) => return reference.fmt(f),
+            Self::Layout(stored) => ("oci", stored),
+            Self::Archive(stored) => ("oci-archive", stored),
+        };
+        write!(f, "{transport}:{}", stored.path.display())?;
+        stored.name.as_ref().map_or(Ok(()), |name| write!(f, ":{name}"))
+    }
+}
+
+impl Explain for SourceError {
+    fn explain(&self) -> Vec<Explanation> {
+        let fix = match self {
+            Self::Transport { transport } if transport == "docker-daemon" => {
+                "write it to a file with `docker save -o FILE IMAGE`, and name the file"
+            }
+            Self::Transport { .. } => "copy it with `skopeo copy` to `oci:DIRECTORY`, and name that",
+            Self::NoPath { .. } => {
+                "write `oci:DIRECTORY[:TAG]`, `oci-archive:FILE[:TAG]` or `docker-archive:FILE[:NAME]`"
+            }
+            Self::Reference { .. } => "write a path as `./PATH`, an image as `[REGISTRY/]NAME[:TAG]`",
+        };
+        vec![Explanation::new("usage", self.to_string()).because_of(self).fix(fix)]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
 }
 
 /// How names are looked up in the source, apart from what the source says itself.
@@ -415,6 +536,28 @@ mod tests {
             ("Auto", None),
         ] {
             assert_eq!(word.parse::<Layering>().ok(), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_a_path_a_transport_or_an_image() {
+        for (word, shown) in [
+            ("/", "/"),
+            ("./rootfs", "./rootfs"),
+            ("../a:b", "../a:b"),
+            ("oci:dir", "oci:dir"),
+            ("oci:/dir:v1", "oci:/dir:v1"),
+            ("oci-archive:a.tar", "oci-archive:a.tar"),
+            ("docker-archive:a.tar:host:5000/x:t", "oci-archive:a.tar:host:5000/x:t"),
+            ("debian", "docker.io/library/debian:latest"),
+            ("docker://ghcr.io/a/b:1", "ghcr.io/a/b:1"),
+            ("localhost:5000/x", "localhost:5000/x:latest"),
+            ("oci/thing:1", "docker.io/oci/thing:1"),
+        ] {
+            assert_eq!(Source::parse(OsStr::new(word)).unwrap().to_string(), shown, "{word}");
+        }
+        for bad in ["", "oci:", "oci-archive::x", "dir:/x", "docker-daemon:x", "Upper", "a b"] {
+            assert!(Source::parse(OsStr::new(bad)).is_err(), "{bad}");
         }
     }
 

@@ -23,6 +23,7 @@ mod repeat;
 mod cli;
 mod kernel;
 mod programs;
+mod sources;
 mod properties;
 mod layers;
 #[cfg(feature = "registry")]

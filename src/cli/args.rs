@@ -2,17 +2,21 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use super::connection::{Mirror, RegistryHost};
+use super::load::EngineName;
 use super::output::OutputSpec;
-use crate::oci::Reference;
+use super::stored;
+use crate::oci::{Platform, Reference, platform};
 use crate::path::RawPath;
 use crate::roots::{Keep, Origin, Root};
-use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Layering, Search};
+use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Layering, Search, Source};
 
 /// Makes the smallest OCI image that still works, with no Docker and no daemon.
 #[derive(Debug, Parser)]
@@ -35,6 +39,10 @@ pub(super) enum Command {
     Why(WhyArguments),
     /// Say why a path is not in the image
     WhyNot(WhyArguments),
+    /// Push an image that is on this machine
+    Push(PushArguments),
+    /// Load an image that is on this machine into a container engine
+    Load(LoadArguments),
     /// Show or shrink what is kept between builds
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -59,9 +67,24 @@ pub(super) struct BuildArguments {
     /// Push the image to its registry; without -t, to REF
     #[arg(long, value_name = "REF", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(super) push: Option<String>,
-    /// Speak plain http to this registry, or https without checking who it is; may be repeated
-    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
-    pub(super) insecure_registries: Vec<String>,
+    /// Push as --push does, but believe a registry that it has what the image refers to; without -t, to REF
+    #[arg(
+        long,
+        value_name = "REF",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with = "push"
+    )]
+    pub(super) push_if_changed: Option<String>,
+    /// Load the image into a container engine of this machine; without a name, the first that is found
+    #[arg(long, value_name = "ENGINE", num_args = 0..=1, require_equals = true)]
+    pub(super) load: Option<Option<EngineName>>,
+    /// Attach the closure report to the image in its registry, where `why --image` finds it
+    #[arg(long)]
+    pub(super) attach_report: bool,
+    #[command(flatten)]
+    pub(super) registry: RegistryArguments,
     /// Only say what would be in the image, and why
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -75,9 +98,9 @@ pub(super) struct BuildArguments {
     /// makes), `package`, or how many layers there may be
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(super) layers: Layering,
-    /// How layers are compressed
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub(super) compression: CompressionName,
+    /// How layers are compressed: gzip, unless the image is only loaded
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(super) compression: Option<CompressionName>,
     /// How hard: 1 to 12 for gzip, 1 to 22 for zstd
     #[arg(long, value_name = "LEVEL")]
     pub(super) compression_level: Option<u8>,
@@ -86,6 +109,34 @@ pub(super) struct BuildArguments {
     /// Words for the program
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PushArguments {
+    /// The image: an OCI layout or archive, or a docker archive; `oci:DIR:TAG` or `oci-archive:FILE:TAG` of several
+    #[arg(value_name = "LAYOUT|ARCHIVE", value_parser = OsStringValueParser::new().try_map(|word| stored::parse(&word)))]
+    pub(super) image: Source,
+    /// The names to push it to
+    #[arg(required = true, value_name = "REF")]
+    pub(super) references: Vec<Reference>,
+    /// Believe a registry that has the manifest that it has the rest
+    #[arg(long)]
+    pub(super) if_changed: bool,
+    #[command(flatten)]
+    pub(super) registry: RegistryArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadArguments {
+    /// The image: an OCI layout or archive, or a docker archive; `oci:DIR:TAG` or `oci-archive:FILE:TAG` of several
+    #[arg(value_name = "LAYOUT|ARCHIVE", value_parser = OsStringValueParser::new().try_map(|word| stored::parse(&word)))]
+    pub(super) image: Source,
+    /// Name the image there; may be repeated; without this, it keeps its names
+    #[arg(short, long = "tag", value_name = "REF")]
+    pub(super) tags: Vec<Reference>,
+    /// The engine; without this, the first that is found
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(super) to: Option<EngineName>,
 }
 
 /// What is kept between builds.
@@ -197,6 +248,10 @@ pub(super) struct TreeArguments {
     /// LD_PRELOAD of the program
     #[arg(long, value_name = "LIST")]
     pub(super) preload: Option<String>,
+    #[command(flatten)]
+    pub(super) registry: RegistryArguments,
+    #[command(flatten)]
+    pub(super) cache: CacheArguments,
 }
 
 /// The CPU levels that glibc has names for, and the word for all of them.
@@ -206,9 +261,13 @@ const HWCAPS: [&str; 10] =
 /// Where files come from, and how they are looked up there.
 #[derive(Debug, Args)]
 pub(super) struct SourceArguments {
-    /// Look at this directory instead of this machine
-    #[arg(long, value_name = "SOURCE", help_heading = "Source")]
-    pub(super) from: Option<PathBuf>,
+    /// Look at this instead of this machine: a directory (`/…`, `./…`), an OCI layout or archive, a docker archive
+    /// (also `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME]`), or an image in a registry
+    #[arg(long, value_name = "SOURCE", value_parser = OsStringValueParser::new().try_map(|word| Source::parse(&word)), help_heading = "Source")]
+    pub(super) from: Option<Source>,
+    /// Of an image for several platforms, take the one for OS/ARCH[/VARIANT]; without this, this machine's
+    #[arg(long, value_name = "PLATFORM", value_parser = platform_of, requires = "from", help_heading = "Source")]
+    pub(super) platform: Option<Platform>,
     /// Take the libraries that ldconfig would find; for a source in which it has not run yet
     #[arg(long, help_heading = "Source")]
     pub(super) assume_ldconfig: bool,
@@ -221,17 +280,6 @@ pub(super) struct SourceArguments {
 }
 
 impl SourceArguments {
-    /// Returns the directory of the host that the files come from.
-    pub(super) fn directory(&self) -> &Path {
-        self.from.as_deref().unwrap_or(Path::new("/"))
-    }
-
-    /// Returns what reports call the source: its absolute path, as they are read elsewhere.
-    pub(super) fn name(&self) -> String {
-        let directory = self.directory();
-        std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()).display().to_string()
-    }
-
     /// Returns the path or name that the word `program` means there: on this machine, a relative path counts from the
     /// working directory.
     pub(super) fn program(&self, program: &str) -> RawPath {
@@ -251,11 +299,15 @@ impl SourceArguments {
         Root { keep: Keep::Program(self.program(program)), origin: Origin::Argument(program.to_owned()) }
     }
 
-    /// Returns how names are looked up there.
-    pub(super) fn search(&self) -> Search {
+    /// Returns how names are looked up there; `own` is the PATH that the source itself has.
+    pub(super) fn search(&self, own: Option<&[RawPath]>) -> Search {
         let standard = Search::standard();
         Search {
-            path: if self.from.is_none() { host_path(standard.path) } else { standard.path },
+            path: match (&self.from, own) {
+                (None, _) => completed(user_path(), standard.path),
+                (Some(_), Some(own)) => completed(own.to_vec(), standard.path),
+                (Some(_), None) => standard.path,
+            },
             cache: if self.assume_ldconfig { CacheSource::AssumeLdconfig } else { CacheSource::AsInSource },
             dlopen: self.dlopen,
             hwcaps: match self.hwcaps.as_slice() {
@@ -269,18 +321,68 @@ impl SourceArguments {
     }
 }
 
-/// Returns the search path of the user, and after it the directories of `standard` that it lacks: an ordinary user's
-/// has no `/usr/sbin`.
-fn host_path(standard: Vec<RawPath>) -> Vec<RawPath> {
+/// Returns the search path of the user.
+fn user_path() -> Vec<RawPath> {
     let own = std::env::var_os("PATH").unwrap_or_default();
     let directories = own.as_bytes().split(|byte| *byte == b':').filter(|part| part.starts_with(b"/"));
-    let mut path: Vec<RawPath> = directories.map(RawPath::new).collect();
+    directories.map(RawPath::new).collect()
+}
+
+/// Returns `path`, and after it the directories of `standard` that it lacks: an ordinary user's has no `/usr/sbin`.
+fn completed(mut path: Vec<RawPath>, standard: Vec<RawPath>) -> Vec<RawPath> {
     for directory in standard {
         if !path.contains(&directory) {
             path.push(directory);
         }
     }
     path
+}
+
+fn platform_of(text: &str) -> Result<Platform, PlatformError> {
+    platform::parse(text).ok_or(PlatformError)
+}
+
+/// A text that is no platform.
+#[derive(Debug, Error)]
+#[error("not of the form OS/ARCH[/VARIANT], such as linux/arm64")]
+struct PlatformError;
+
+/// How registries are spoken to.
+#[derive(Debug, Args)]
+pub(super) struct RegistryArguments {
+    /// Speak plain http to this registry, or https without checking who it is; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]", help_heading = "Registries")]
+    pub(super) insecure_registries: Vec<RegistryHost>,
+    /// Read credentials from this file only, instead of those of Podman and Docker
+    #[arg(long, value_name = "FILE", help_heading = "Registries")]
+    pub(super) authfile: Option<PathBuf>,
+    /// Look for certificates in DIR/HOST:PORT too: `*.crt` of authorities, `*.cert` with `*.key` of our own
+    #[arg(long, value_name = "DIR", help_heading = "Registries")]
+    pub(super) cert_dir: Option<PathBuf>,
+    /// Pull images of REGISTRY from HOST first; may be repeated
+    #[arg(long = "registry-mirror", value_name = "REGISTRY=HOST[:PORT]", help_heading = "Registries")]
+    pub(super) mirrors: Vec<Mirror>,
+    /// Let the registry take over blobs that this image of it has too; may be repeated
+    #[arg(long, value_name = "REF", help_heading = "Registries")]
+    pub(super) mount_from: Vec<Reference>,
+    /// How progress is shown: line by line, on one line that changes, or not at all
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Registries")]
+    pub(super) progress: ProgressName,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressName {
+    /// `tty` if somebody is watching, `plain` otherwise.
+    #[default]
+    Auto,
+    /// On one line that changes.
+    Tty,
+    /// Line by line.
+    Plain,
+    /// Not at all.
+    #[value(alias = "none")]
+    Quiet,
 }
 
 #[derive(Debug, Args)]
@@ -296,9 +398,16 @@ pub(super) struct WhyArguments {
     /// Read this closure report instead
     #[arg(long, value_name = "FILE", conflicts_with = "programs")]
     pub(super) report: Option<PathBuf>,
+    /// Ask about this image: its report is in the cache, or attached to it in its registry
+    #[arg(long, value_name = "REF", conflicts_with_all = ["programs", "report", "from"])]
+    pub(super) image: Option<Reference>,
     /// How to print: for people, or one JSON document
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) registry: RegistryArguments,
+    #[command(flatten)]
+    pub(super) cache: CacheArguments,
 }
 
 /// How results are printed.
@@ -325,7 +434,7 @@ pub(super) fn normalized(words: Vec<OsString>) -> Vec<OsString> {
     let mut normalized = Vec::with_capacity(words.len());
     let mut words = words.into_iter().enumerate().peekable();
     while let Some((index, mut word)) = words.next() {
-        if index < end && word == "--push" {
+        if index < end && (word == "--push" || word == "--push-if-changed") {
             let is_value =
                 |next: &(usize, OsString)| next.0 < end && !next.1.to_string_lossy().starts_with('-');
             if let Some((_, value)) = words.next_if(is_value) {
@@ -347,6 +456,7 @@ mod tests {
         for (line, expected) in [
             ("m build --push r/x bash", "m build --push=r/x bash"),
             ("m build bash --push r/x", "m build bash --push=r/x"),
+            ("m build bash --push-if-changed r/x", "m build bash --push-if-changed=r/x"),
             ("m build -t r/x --push bash", "m build -t r/x --push bash"),
             ("m build --tag=r/x --push bash", "m build --tag=r/x --push bash"),
             ("m build bash --push", "m build bash --push"),

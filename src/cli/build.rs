@@ -1,28 +1,30 @@
 //! `minimage build`: programs -> an image, at its destinations.
 
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use thiserror::Error;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::args::{BuildArguments, Format};
+use super::connection::{Connection, runtime};
+use super::load::{self, Engine};
 use super::output::OutputSpec;
+use super::progress::Progress;
 use super::report::Report;
+use super::scratch::Scratch;
+use super::source::{self, Means};
 use super::{Outcome, boxed, cache, reports, size};
-use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, Published, Registry};
+use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, PushMode, Registry};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
 use crate::layer::{self, Cache};
-use crate::observer::Ignore;
-use crate::oci::{Layout, LayoutError, Reference};
+use crate::oci::{Descriptor, Layout, Reference};
 use crate::packages;
-use crate::path::show;
-use crate::registry::{Client, Options};
-use crate::report::{EntryRecord, Report as ClosureReport};
+use crate::path::{RawPath, show};
+use crate::report::{EntryRecord, MEDIA_TYPE, Report as ClosureReport};
 use crate::resolve::{self, Resolution};
-use crate::rootfs::{HostRootfs, Kind};
+use crate::rootfs::{Kind, Rootfs};
 use crate::roots::Keep;
 use crate::spec::{
     Algorithm, BuildSpec, Compression, ConfigEdits, Epoch, Hints, LayerOptions, LevelError, Search, Source,
@@ -33,6 +35,8 @@ use crate::spec::{
 enum UsageError {
     #[error("`--push` does not say where to")]
     PushWhere,
+    #[error("`--attach-report` is for images that are pushed")]
+    AttachWhere,
     #[error("SOURCE_DATE_EPOCH is not text")]
     EpochNotText,
     #[error("`{name}` has a digest, which only the finished image has")]
@@ -43,6 +47,7 @@ impl Explain for UsageError {
     fn explain(&self) -> Vec<Explanation> {
         let fix = match self {
             Self::PushWhere => "write `--push REGISTRY/NAME[:TAG]`, or name the image with `-t`",
+            Self::AttachWhere => "add `--push`, or write the report to a file with `--report`",
             Self::EpochNotText => "set it to a Unix time, or unset it",
             Self::DigestInName { .. } => "name the image with a tag, or with nothing",
         };
@@ -52,28 +57,6 @@ impl Explain for UsageError {
     fn failure(&self) -> Failure {
         Failure::Usage
     }
-}
-
-/// The machine refuses what a registry client needs.
-#[derive(Debug, Error)]
-#[error("cannot start the part that speaks to registries")]
-struct RuntimeError {
-    source: io::Error,
-}
-
-impl Explain for RuntimeError {
-    fn explain(&self) -> Vec<Explanation> {
-        vec![
-            Explanation::new("no-runtime", self.to_string())
-                .because_of(self)
-                .fix("raise the limits of this process"),
-        ]
-    }
-}
-
-/// Makes the runtime of the registry client; it starts no thread.
-fn runtime() -> Result<Runtime, Box<dyn Explain>> {
-    Builder::new_current_thread().enable_all().build().map_err(|source| boxed(RuntimeError { source }))
 }
 
 /// Where an image goes, and the file to name in the summary.
@@ -88,7 +71,7 @@ struct Target<'a> {
 struct Workplace {
     layout: Layout,
     /// Vanishes with the value.
-    _scratch: Option<tempfile::TempDir>,
+    _scratch: Option<Scratch>,
 }
 
 impl Workplace {
@@ -105,25 +88,29 @@ impl Workplace {
         if let Some(cache) = cache.filter(|_| options.compression.algorithm() != Algorithm::None) {
             return Ok(Self { layout: cache.layout().clone(), _scratch: None });
         }
-        let scratch = scratch_directory()?;
-        let layout = Layout::create_temporary(scratch.path()).map_err(boxed)?;
-        Ok(Self { layout, _scratch: Some(scratch) })
+        let scratch = Scratch::create()?;
+        Ok(Self { layout: scratch.layout()?, _scratch: Some(scratch) })
     }
 }
 
 pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
-    let spec = spec(arguments)?;
+    let mut spec = spec(arguments)?;
     let names = names(arguments)?;
     let runtime = runtime()?;
-    let targets = targets(arguments, &spec, &names, &runtime)?;
+    let progress = Progress::new(arguments.registry.progress);
+    let connection = Connection { arguments: &arguments.registry, observer: &progress };
+    let targets = targets(arguments, &spec, &names, &runtime, &connection)?;
+    let cache = cache::open(&arguments.cache, report);
 
-    let Source::Directory(directory) = &spec.source;
-    let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
-    let mut resolution = resolve::closure(&rootfs, &spec.roots, &spec.search).map_err(boxed)?;
-    attribute(&mut resolution, &rootfs)?;
+    let means = Means { cache: cache.as_ref(), connection: &connection, runtime: &runtime };
+    let source = source::open(&arguments.source, &means)?;
+    spec.search = search(arguments, source.path.as_deref());
+    let rootfs = &*source.rootfs;
+    let mut resolution = resolve::closure(rootfs, &spec.roots, &spec.search).map_err(boxed)?;
+    attribute(&mut resolution, rootfs)?;
     let config = image::config(&resolution.programs, &spec.config, spec.epoch).map_err(boxed)?;
     let plan = layer::plan(&resolution.closure, spec.layers.layering);
-    let closure_report = ClosureReport::new(&arguments.source.name(), &resolution, &plan);
+    let closure_report = ClosureReport::new(&source.word, &resolution, &plan);
     if let Some(file) = &arguments.report {
         reports::write(&closure_report, file)?;
     }
@@ -131,21 +118,23 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
         return print(&closure_report, arguments.format, report);
     }
 
-    let cache = cache::open(&arguments.cache, report);
     let workplace = Workplace::choose(&targets, cache.as_ref(), &spec.layers)?;
     let layout = &workplace.layout;
     let layers =
-        layer::write(&plan, &rootfs, spec.epoch, &spec.layers, layout, cache.as_ref()).map_err(boxed)?;
+        layer::write(&plan, rootfs, spec.epoch, &spec.layers, layout, cache.as_ref()).map_err(boxed)?;
     let image = image::assemble(&layers, config, spec.epoch, layout).map_err(boxed)?;
 
     summary(&resolution, &layers, report);
     for target in targets {
         let published = target.destination.publish(layout, &image, &names).map_err(boxed)?;
         report.say(&format!("  to {}", target.place));
-        for line in lines(&published) {
+        for line in published.lines() {
             report.line(&line)?;
         }
         reports::remember(&closure_report, published.digest);
+    }
+    if arguments.attach_report {
+        attach(&closure_report, &image, layout, &names, &connection, &runtime)?;
     }
     if let Some(cache) = &cache {
         cache::trim(cache);
@@ -154,11 +143,29 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
 }
 
 /// Sets the owner of each entry, as far as the source knows of packages.
-pub(super) fn attribute(resolution: &mut Resolution, rootfs: &HostRootfs) -> Result<(), Box<dyn Explain>> {
+pub(super) fn attribute(resolution: &mut Resolution, rootfs: &dyn Rootfs) -> Result<(), Box<dyn Explain>> {
     match packages::open(rootfs).map_err(boxed)? {
         Some(db) => packages::attribute(&mut resolution.closure, &*db).map_err(boxed),
         None => Ok(()),
     }
+}
+
+/// Attaches the report to the image in each of its repositories.
+fn attach(
+    closure_report: &ClosureReport,
+    image: &Descriptor,
+    layout: &Layout,
+    names: &[Reference],
+    connection: &Connection<'_>,
+    runtime: &Runtime,
+) -> Outcome {
+    let document = closure_report.to_json();
+    let artifact = image::attach(document.as_bytes(), MEDIA_TYPE, image, layout).map_err(boxed)?;
+    let digest = layout.digest_of(&artifact).map_err(boxed)?;
+    let places = names.iter().map(|name| name.with_digest(digest)).collect::<Vec<_>>();
+    let client = connection.client();
+    let pushed = client.push(layout, &artifact, &places, connection.observer);
+    runtime.block_on(pushed).map(drop).map_err(boxed)
 }
 
 /// Prints what would be in the image.
@@ -179,9 +186,8 @@ fn print(closure_report: &ClosureReport, format: Format, report: &mut Report) ->
 /// Returns everything that the bytes of the image depend on.
 fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
     let roots = arguments.programs.iter().map(|program| arguments.source.root(program));
-    let source = Source::Directory(arguments.source.directory().to_owned());
-    let libc = arguments.layers.libc_files();
-    let search = Search { hints: Hints::Find, libc, ..arguments.source.search() };
+    let source = arguments.source.from.clone().unwrap_or_else(|| Source::Path("/".into()));
+    let search = search(arguments, None);
     let epoch = match std::env::var_os("SOURCE_DATE_EPOCH") {
         None => Epoch::default(),
         Some(value) => match value.to_str() {
@@ -194,8 +200,18 @@ fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
     Ok(BuildSpec { source, roots: roots.collect(), search, config, epoch, layers })
 }
 
+fn search(arguments: &BuildArguments, path: Option<&[RawPath]>) -> Search {
+    let libc = arguments.layers.libc_files();
+    Search { hints: Hints::Find, libc, ..arguments.source.search(path) }
+}
+
 fn layer_options(arguments: &BuildArguments) -> Result<LayerOptions, LevelError> {
-    let algorithm = Algorithm::from(arguments.compression);
+    let algorithm = match arguments.compression {
+        Some(name) => name.into(),
+        // An engine unpacks layers as soon as it has them: compressing them first only takes time.
+        None if is_only_loaded(arguments) => Algorithm::None,
+        None => Algorithm::default(),
+    };
     let compression = match arguments.compression_level {
         Some(level) => Compression::at_level(algorithm, level)?,
         None => algorithm.into(),
@@ -204,15 +220,27 @@ fn layer_options(arguments: &BuildArguments) -> Result<LayerOptions, LevelError>
     Ok(LayerOptions { layering: arguments.layers, compression, threads })
 }
 
+/// Returns whether the image goes into engines of this machine, and nowhere else.
+fn is_only_loaded(arguments: &BuildArguments) -> bool {
+    let pushes = arguments.push.is_some() || arguments.push_if_changed.is_some();
+    let is_engine = |output: &OutputSpec| matches!(output, OutputSpec::Engine(_));
+    let loads = arguments.load.is_some() || !arguments.outputs.is_empty();
+    loads && !pushes && arguments.outputs.iter().all(is_engine)
+}
+
 /// Returns the names of the image: the tags, and the value of `--push`.
 fn names(arguments: &BuildArguments) -> Result<Vec<Reference>, Box<dyn Explain>> {
     let mut names = arguments.tags.clone();
-    if let Some(reference) = arguments.push.as_deref().filter(|reference| !reference.is_empty()) {
+    let push = arguments.push.as_deref().or(arguments.push_if_changed.as_deref());
+    if let Some(reference) = push.filter(|reference| !reference.is_empty()) {
         names.push(reference.parse::<Reference>().map_err(boxed)?);
     }
-    let pushes = arguments.push.is_some() || arguments.outputs.contains(&OutputSpec::Registry);
+    let pushes = push.is_some() || arguments.outputs.contains(&OutputSpec::Registry);
     if let Some(name) = names.iter().find(|name| name.digest().is_some()) {
         return Err(boxed(UsageError::DigestInName { name: name.clone() }));
+    }
+    if arguments.attach_report && !pushes {
+        return Err(boxed(UsageError::AttachWhere));
     }
     if pushes && names.is_empty() {
         return Err(boxed(UsageError::PushWhere));
@@ -226,10 +254,14 @@ fn targets<'a>(
     spec: &BuildSpec,
     names: &[Reference],
     runtime: &'a Runtime,
+    connection: &Connection<'a>,
 ) -> Result<Vec<Target<'a>>, Box<dyn Explain>> {
     let mut outputs = arguments.outputs.clone();
-    if arguments.push.is_some() {
+    if arguments.push.is_some() || arguments.push_if_changed.is_some() {
         outputs.push(OutputSpec::Registry);
+    }
+    if let Some(engine) = arguments.load {
+        outputs.push(OutputSpec::Engine(engine));
     }
     if outputs.is_empty() {
         outputs.push(OutputSpec::Archive { path: None, kind: ArchiveKind::OciAndDocker });
@@ -250,11 +282,18 @@ fn targets<'a>(
                 Ok(Target { destination: Box::new(LayoutDirectory { path }), place, layout })
             }
             OutputSpec::Registry => {
-                let options =
-                    Options { insecure_hosts: arguments.insecure_registries.clone(), ..Options::default() };
-                let destination = Registry { client: Client::new(options), runtime, observer: &Ignore };
+                let (client, observer) = (connection.client(), connection.observer);
+                let mode = match arguments.push_if_changed {
+                    Some(_) => PushMode::IfChanged,
+                    None => PushMode::Always,
+                };
+                let destination = Registry { client, runtime, observer, mode };
                 let place = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
                 Ok(Target { destination: Box::new(destination), place, layout: None })
+            }
+            OutputSpec::Engine(name) => {
+                let Engine { destination, place } = load::engine(name, runtime)?;
+                Ok(Target { destination, place, layout: None })
             }
         })
         .collect()
@@ -272,13 +311,6 @@ fn image_name(spec: &BuildSpec, names: &[Reference]) -> String {
         Some(name) if !name.is_empty() => crate::path::show(name).replace('/', "_"),
         _ => "image".to_owned(),
     }
-}
-
-/// Makes the directory that holds the image until it is where it goes; it vanishes with the value.
-fn scratch_directory() -> Result<tempfile::TempDir, Box<dyn Explain>> {
-    tempfile::Builder::new().prefix("minimage-").tempdir().map_err(|source| {
-        boxed(LayoutError::Io { action: "create a directory in", path: std::env::temp_dir(), source })
-    })
 }
 
 fn summary(resolution: &Resolution, layers: &[layer::Layer], report: &mut Report) {
@@ -302,12 +334,4 @@ fn summary(resolution: &Resolution, layers: &[layer::Layer], report: &mut Report
         size(bytes),
         size(blobs)
     ));
-}
-
-/// Returns the lines that scripts read: one for each name, or the bare digest.
-fn lines(published: &Published) -> Vec<String> {
-    if published.names.is_empty() {
-        return vec![published.digest.to_string()];
-    }
-    published.names.iter().map(|name| format!("{name}@{}", published.digest)).collect()
 }

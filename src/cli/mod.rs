@@ -3,9 +3,16 @@
 mod args;
 mod build;
 mod cache;
+mod connection;
+mod load;
 mod output;
+mod progress;
+mod push;
 mod report;
 mod reports;
+mod scratch;
+mod source;
+mod stored;
 mod tree;
 mod why;
 
@@ -33,6 +40,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tree(options) => tree::run(options, &mut report),
         Command::Why(options) => why::why(options, &mut report),
         Command::WhyNot(options) => why::why_not(options, &mut report),
+        Command::Push(options) => push::run(options, &mut report),
+        Command::Load(options) => load::run(options, &mut report),
         Command::Cache(command) => cache::run(command, &mut report),
         Command::Version(options) => report.line(&version(options.format)),
     };

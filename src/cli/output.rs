@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::load::EngineName;
 use crate::destination::ArchiveKind;
 
 /// One `-o`.
@@ -16,6 +17,8 @@ pub(super) enum OutputSpec {
     Directory { path: PathBuf },
     /// The registry that the tags name.
     Registry,
+    /// A container engine of this machine; without a name, the first that is found.
+    Engine(Option<EngineName>),
 }
 
 /// Why a text is no output.
@@ -67,7 +70,7 @@ impl FromStr for OutputSpec {
             "docker" if is_docker == Some(false) => {
                 Err(OutputError::Misplaced { kind: "docker", key: "docker=false" })
             }
-            "docker" if path.is_none() => Err(OutputError::NoDestination { kind: "docker" }),
+            "docker" if path.is_none() => Ok(Self::Engine(Some(EngineName::Docker))),
             "docker" => Ok(Self::Archive { path, kind: ArchiveKind::OciAndDocker }),
             "registry" if path.is_some() => Err(OutputError::Misplaced { kind: "registry", key: "dest" }),
             "registry" => Ok(Self::Registry),
@@ -93,6 +96,7 @@ mod tests {
             ("dest=a.tar,type=oci,docker=false", archive(Some("a.tar"), ArchiveKind::Oci)),
             ("type=docker,dest=a.tar", archive(Some("a.tar"), ArchiveKind::OciAndDocker)),
             ("type=oci,tar=false,dest=a", OutputSpec::Directory { path: "a".into() }),
+            ("type=docker", OutputSpec::Engine(Some(EngineName::Docker))),
             ("type=registry", OutputSpec::Registry),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
@@ -105,7 +109,6 @@ mod tests {
             "type=oci,to=a",
             "type=oci,tar=no",
             "type=oci,tar=false",
-            "type=docker",
             "type=docker,dest=a,docker=false",
             "type=registry,dest=a",
         ] {

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 use thiserror::Error;
+use tokio::runtime::Runtime;
 use tracing::debug;
 
+use super::connection::Connection;
+use super::scratch::Scratch;
 use super::{Outcome, boxed, cache};
 use crate::explain::{Explain, Explanation, Failure};
-use crate::oci::{Digest, publish, scratch};
-use crate::report::Report;
+use crate::oci::{Digest, Reference, publish, scratch};
+use crate::report::{MEDIA_TYPE, Report};
 
 /// The name of the report of the newest image in the cache.
 const LAST: &str = "last.json";
@@ -25,6 +28,8 @@ enum ReportFileError {
     Read { path: PathBuf, source: io::Error },
     #[error("no image was built yet")]
     NoImage { source: io::Error },
+    #[error("nothing is known of the image `{image}`")]
+    NotAttached { image: Reference },
     #[error("there is no home directory, and so no report of the last image")]
     NoHome,
 }
@@ -39,6 +44,9 @@ impl Explain for ReportFileError {
             Self::Read { .. } => {
                 explanation("unreadable-file").fix("name a file written by `build --report`")
             }
+            Self::NotAttached { .. } => explanation("no-report")
+                .why("its report is not in the cache, and none is attached to it in the registry")
+                .fix("push it with `build --push --attach-report`"),
             Self::NoImage { .. } | Self::NoHome => {
                 explanation("no-report").fix("name the programs after the path, or a report with `--report`")
             }
@@ -95,6 +103,35 @@ pub(super) fn read(path: Option<&Path>) -> Result<Report, Box<dyn Explain>> {
         _ => boxed(ReportFileError::Read { path: file.to_owned(), source }),
     })?;
     Report::parse(&bytes, &file.display().to_string()).map_err(boxed)
+}
+
+/// Returns the report of an image in a registry: from the cache, or attached to the image.
+pub(super) fn of_image(
+    image: &Reference,
+    connection: &Connection<'_>,
+    runtime: &Runtime,
+) -> Result<Report, Box<dyn Explain>> {
+    let (client, observer) = (connection.client(), connection.observer);
+    let digest = runtime.block_on(client.resolve(image, observer)).map_err(boxed)?;
+    let kept = directory().map(|directory| directory.join(format!("{}.json", digest.hex())));
+    if let Some(kept) = kept.filter(|kept| kept.is_file()) {
+        return read(Some(&kept));
+    }
+    let attached = client.referrers(image, digest, Some(MEDIA_TYPE), observer);
+    let attached = runtime.block_on(attached).map_err(boxed)?;
+    let scratch = Scratch::create()?;
+    let layout = scratch.layout()?;
+    // The one attached last comes last.
+    let Some(newest) = attached.last() else {
+        return Err(boxed(ReportFileError::NotAttached { image: image.clone() }));
+    };
+    let reference = image.with_digest(layout.digest_of(newest).map_err(boxed)?);
+    let artifact = runtime.block_on(client.pull(&reference, None, &layout, observer)).map_err(boxed)?;
+    let blobs = layout.blobs_of(&artifact).map_err(boxed)?;
+    let document = blobs.iter().find(|blob| blob.media_type().to_string() == MEDIA_TYPE);
+    let document = document.ok_or_else(|| boxed(ReportFileError::NotAttached { image: image.clone() }))?;
+    let bytes = layout.read(document).map_err(boxed)?;
+    Report::parse(&bytes, &reference.to_string()).map_err(boxed)
 }
 
 /// Returns the directory that keeps reports, if the user has one.

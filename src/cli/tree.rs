@@ -6,7 +6,10 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::args::{Format, TreeArguments};
+use super::connection::{Connection, runtime};
+use super::progress::Progress;
 use super::report::Report;
+use super::source::{self, Means};
 use super::{Outcome, boxed};
 use crate::explain::Explain;
 use crate::formats::elf::ElfError;
@@ -14,7 +17,7 @@ use crate::path::{RawPath, show};
 use crate::resolve::{
     Circumstances, Linkage, Object, ObjectList, Privilege, Problem, ResolveError, Resolver, Script,
 };
-use crate::rootfs::{CachedRootfs, HostRootfs, Kind, Rootfs, chase};
+use crate::rootfs::{CachedRootfs, Kind, Rootfs, chase};
 use crate::roots::Keep;
 use crate::spec::{Hints, Hwcaps, Preloads, Search};
 
@@ -49,8 +52,13 @@ struct HintedLibrary {
 }
 
 pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
-    let host = HostRootfs::open_directory(arguments.source.directory()).map_err(boxed)?;
-    let rootfs = CachedRootfs::new(&host);
+    let runtime = runtime()?;
+    let progress = Progress::new(arguments.registry.progress);
+    let connection = Connection { arguments: &arguments.registry, observer: &progress };
+    let cache = source::cache(&arguments.source, &arguments.cache, report);
+    let means = Means { cache: cache.as_ref(), connection: &connection, runtime: &runtime };
+    let source = source::open(&arguments.source, &means)?;
+    let rootfs = CachedRootfs::new(&*source.rootfs);
     let bytes =
         |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).map(|text| text.clone().into());
     let search = Search {
@@ -58,7 +66,7 @@ pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
         preload: bytes(&arguments.preload),
         preloads: Preloads::AsInSource,
         hints: if arguments.format == Format::Json { Hints::Find } else { Hints::Skip },
-        ..arguments.source.search()
+        ..arguments.source.search(source.path.as_deref())
     };
     let resolver = Resolver::new(&rootfs, &search);
     let mut problems = Vec::new();
@@ -139,7 +147,7 @@ fn show_tree(
 ) -> Outcome {
     let privilege = if object.node.is_privileged() { Privilege::Secure } else { Privilege::Plain };
     // One process runs on one CPU: of all, the plainest.
-    let hwcaps = match &arguments.source.search().hwcaps {
+    let hwcaps = match &arguments.source.search(None).hwcaps {
         Hwcaps::Levels(levels) => levels.clone(),
         Hwcaps::All => Vec::new(),
     };

@@ -4,15 +4,18 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::args::{Format, WhyArguments};
+use super::connection::{Connection, runtime};
+use super::progress::Progress;
 use super::report::Report;
+use super::source::{self, Means, Opened};
 use super::{Outcome, boxed, build, reports};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::layer;
 use crate::path::RawPath;
 use crate::report::{DemandRecord, Report as ClosureReport};
 use crate::resolve;
-use crate::rootfs::{HostRootfs, chase};
-use crate::spec::Layering;
+use crate::rootfs::chase;
+use crate::spec::{Layering, Source};
 
 /// The path is not where the question puts it.
 #[derive(Debug, Error)]
@@ -70,7 +73,7 @@ struct Step<'a> {
 }
 
 pub(super) fn why(arguments: &WhyArguments, report: &mut Report) -> Outcome {
-    let closure = closure_report(arguments)?;
+    let closure = closure_report(arguments, report)?;
     let steps = steps(&closure, arguments)?;
     if steps.is_empty() {
         return Err(boxed(NotInImage { path: arguments.path.clone() }));
@@ -79,30 +82,50 @@ pub(super) fn why(arguments: &WhyArguments, report: &mut Report) -> Outcome {
 }
 
 pub(super) fn why_not(arguments: &WhyArguments, report: &mut Report) -> Outcome {
-    let closure = closure_report(arguments)?;
+    let closure = closure_report(arguments, report)?;
     let steps = steps(&closure, arguments)?;
     let why_not = match steps.is_empty() {
         false => None,
-        true => Some(reason_against(&closure, arguments)?),
+        true => Some(reason_against(&closure, arguments, report)?),
     };
     print(&Answer { path: &arguments.path, steps, why_not }, Asked::WhyNot, arguments.format, report)
 }
 
 /// Returns the report that the question is about: that of the programs named, of a file, or of the last image.
-fn closure_report(arguments: &WhyArguments) -> Result<ClosureReport, Box<dyn Explain>> {
+fn closure_report(arguments: &WhyArguments, report: &mut Report) -> Result<ClosureReport, Box<dyn Explain>> {
     if arguments.programs.is_empty() && arguments.source.from.is_some() {
         return Err(boxed(FromWithoutPrograms));
+    }
+    if let Some(image) = &arguments.image {
+        let runtime = runtime()?;
+        let progress = Progress::new(arguments.registry.progress);
+        let connection = Connection { arguments: &arguments.registry, observer: &progress };
+        return reports::of_image(image, &connection, &runtime);
     }
     if arguments.programs.is_empty() {
         return reports::read(arguments.report.as_deref());
     }
-    let directory = arguments.source.directory();
-    let rootfs = HostRootfs::open_directory(directory).map_err(boxed)?;
+    let source = with_means(arguments, report, |means| source::open(&arguments.source, means))?;
     let roots: Vec<_> = arguments.programs.iter().map(|program| arguments.source.root(program)).collect();
-    let mut resolution = resolve::closure(&rootfs, &roots, &arguments.source.search()).map_err(boxed)?;
-    build::attribute(&mut resolution, &rootfs)?;
+    let mut resolution =
+        resolve::closure(&*source.rootfs, &roots, &arguments.source.search(source.path.as_deref()))
+            .map_err(boxed)?;
+    build::attribute(&mut resolution, &*source.rootfs)?;
     let plan = layer::plan(&resolution.closure, Layering::default());
-    Ok(ClosureReport::new(&arguments.source.name(), &resolution, &plan))
+    Ok(ClosureReport::new(&source.word, &resolution, &plan))
+}
+
+/// Calls `open` with what it takes to open an image.
+fn with_means(
+    arguments: &WhyArguments,
+    report: &mut Report,
+    open: impl FnOnce(&Means<'_>) -> Result<Opened, Box<dyn Explain>>,
+) -> Result<Opened, Box<dyn Explain>> {
+    let runtime = runtime()?;
+    let progress = Progress::new(arguments.registry.progress);
+    let connection = Connection { arguments: &arguments.registry, observer: &progress };
+    let cache = source::cache(&arguments.source, &arguments.cache, report);
+    open(&Means { cache: cache.as_ref(), connection: &connection, runtime: &runtime })
 }
 
 fn steps<'a>(
@@ -117,9 +140,11 @@ fn steps<'a>(
 fn reason_against(
     closure: &ClosureReport,
     arguments: &WhyArguments,
+    report: &mut Report,
 ) -> Result<&'static str, Box<dyn Explain>> {
-    let rootfs = HostRootfs::open_directory(closure.source.as_ref()).map_err(boxed)?;
-    let chased = chase(&rootfs, &RawPath::from(arguments.path.as_str())).map_err(boxed)?;
+    let word = Source::parse(closure.source.as_ref()).map_err(boxed)?;
+    let source = with_means(arguments, report, |means| source::open_source(&word, None, means))?;
+    let chased = chase(&*source.rootfs, &RawPath::from(arguments.path.as_str())).map_err(boxed)?;
     Ok(match chased.end {
         Ok(_) => "it is in the source, but nothing in the image asks for it",
         Err(_) => "it is not in the source",

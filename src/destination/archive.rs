@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
+use thiserror::Error;
 
 use super::{Destination, PublishError, Published};
 use crate::oci::{
@@ -40,30 +41,53 @@ impl Destination for Archive {
         let error = |action| move |source| PublishError::Archive { action, path: self.path.clone(), source };
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let file = scratch(directory.unwrap_or(Path::new("."))).map_err(error("create"))?;
-        let mut builder = Builder::new(BufWriter::with_capacity(1 << 20, file));
-        let mut blobs = layout.blobs_of(image)?;
-        blobs.sort_by(|one, other| one.digest().as_ref().cmp(other.digest().as_ref()));
-        for directory in ["blobs/", "blobs/sha256/"] {
-            append(&mut builder, directory, 0o755, 0, io::empty()).map_err(error("write"))?;
+        let mut buffer = BufWriter::with_capacity(1 << 20, file);
+        match write(layout, image, names, self.kind, &mut buffer) {
+            Ok(()) => {}
+            Err(WriteError::Layout(source)) => return Err(source.into()),
+            Err(WriteError::Io(source)) => return Err(error("write")(source)),
         }
-        for blob in &blobs {
-            let file = layout.open(blob)?;
-            append(&mut builder, &blob_name(blob)?, 0o644, blob.size(), file).map_err(error("write"))?;
-        }
-        let mut documents = vec![("index.json", index_json(&Named { descriptor: image, names })?)];
-        if self.kind == ArchiveKind::OciAndDocker {
-            documents.push(("manifest.json", docker_manifest(layout, image, names)?));
-        }
-        documents.push(("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
-        for (name, bytes) in documents {
-            append(&mut builder, name, 0o644, bytes.len() as u64, bytes.as_slice())
-                .map_err(error("write"))?;
-        }
-        let writer = builder.into_inner().map_err(error("write"))?;
-        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).map_err(error("write"))?;
+        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error).map_err(error("write"))?;
         publish(file, &self.path).map_err(error("write"))?;
         Ok(Published { digest: layout.digest_of(image)?, names: names.to_vec() })
     }
+}
+
+/// Why an archive was not written to its end.
+#[derive(Debug, Error)]
+pub(super) enum WriteError {
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Writes the archive of `image` to `to`.
+pub(super) fn write(
+    layout: &Layout,
+    image: &Descriptor,
+    names: &[Reference],
+    kind: ArchiveKind,
+    to: &mut dyn Write,
+) -> Result<(), WriteError> {
+    let mut builder = Builder::new(to);
+    let mut blobs = layout.blobs_of(image)?;
+    blobs.sort_by(|one, other| one.digest().as_ref().cmp(other.digest().as_ref()));
+    for directory in ["blobs/", "blobs/sha256/"] {
+        append(&mut builder, directory, 0o755, 0, io::empty())?;
+    }
+    for blob in &blobs {
+        append(&mut builder, &blob_name(blob)?, 0o644, blob.size(), layout.open(blob)?)?;
+    }
+    let mut documents = vec![("index.json", index_json(&Named { descriptor: image, names })?)];
+    if kind == ArchiveKind::OciAndDocker {
+        documents.push(("manifest.json", docker_manifest(layout, image, names)?));
+    }
+    documents.push(("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
+    for (name, bytes) in documents {
+        append(&mut builder, name, 0o644, bytes.len() as u64, bytes.as_slice())?;
+    }
+    Ok(builder.finish()?)
 }
 
 fn append(

@@ -1,14 +1,20 @@
 //! A layout with an image in it -> wherever the image goes.
 
 mod archive;
+#[cfg(feature = "registry")]
+mod docker;
+mod engine;
 mod layout;
 #[cfg(feature = "registry")]
 mod registry;
 
 pub use archive::{Archive, ArchiveKind};
+#[cfg(feature = "registry")]
+pub use docker::{Docker, DockerAddress};
+pub use engine::{Containerd, Podman};
 pub use layout::LayoutDirectory;
 #[cfg(feature = "registry")]
-pub use registry::Registry;
+pub use registry::{PushMode, Registry};
 
 use std::io;
 use std::path::PathBuf;
@@ -42,6 +48,20 @@ pub struct Published {
     pub names: Vec<Reference>,
 }
 
+impl Published {
+    /// Returns the lines that scripts read: one for each name, or the bare digest.
+    pub fn lines(&self) -> Vec<String> {
+        if self.names.is_empty() {
+            return vec![self.digest.to_string()];
+        }
+        let line = |name: &Reference| match name.digest() {
+            Some(_) => name.to_string(),
+            None => format!("{name}@{}", self.digest),
+        };
+        self.names.iter().map(line).collect()
+    }
+}
+
 /// Why an image did not arrive.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -63,6 +83,33 @@ pub enum PublishError {
         /// What the system says.
         source: io::Error,
     },
+    /// No daemon of Docker answers.
+    #[cfg(feature = "registry")]
+    #[error("cannot load the image into Docker at `{address}`")]
+    Docker {
+        /// Where it was looked for.
+        address: String,
+        /// What the connection says.
+        source: reqwest::Error,
+    },
+    /// The command of an engine cannot be run.
+    #[error("cannot load the image with `{command}`")]
+    Command {
+        /// The command.
+        command: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An engine does not take the image.
+    #[error("{engine} did not load the image ({status})")]
+    Engine {
+        /// Its name.
+        engine: &'static str,
+        /// How it says no.
+        status: String,
+        /// What it says about it.
+        messages: Vec<String>,
+    },
 }
 
 impl Explain for PublishError {
@@ -71,6 +118,23 @@ impl Explain for PublishError {
             Self::Layout(error) => error.explain(),
             #[cfg(feature = "registry")]
             Self::Registry(error) => error.explain(),
+            #[cfg(feature = "registry")]
+            Self::Docker { .. } => vec![
+                Explanation::new("engine-unreachable", self.to_string())
+                    .because_of(self)
+                    .fix("start Docker, or say where it is with DOCKER_HOST")
+                    .fix("be root, or a member of the group `docker`"),
+            ],
+            Self::Command { command, .. } => vec![
+                Explanation::new("engine-unreachable", self.to_string())
+                    .because_of(self)
+                    .fix(format!("install `{command}`, or load into another engine")),
+            ],
+            Self::Engine { messages, .. } => {
+                let mut explanation = Explanation::new("engine-error", self.to_string());
+                explanation.reasons.extend(messages.iter().map(|message| format!("it says: {message}")));
+                vec![explanation.fix("see to what the engine says, and load again")]
+            }
             Self::Archive { .. } => vec![
                 Explanation::new("unwritable-output", self.to_string())
                     .because_of(self)
@@ -83,6 +147,9 @@ impl Explain for PublishError {
         match self {
             #[cfg(feature = "registry")]
             Self::Registry(error) => error.failure(),
+            #[cfg(feature = "registry")]
+            Self::Docker { .. } => Failure::Outside,
+            Self::Command { .. } | Self::Engine { .. } => Failure::Outside,
             Self::Layout(_) | Self::Archive { .. } => Failure::NoImage,
         }
     }

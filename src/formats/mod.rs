@@ -22,6 +22,7 @@ pub mod ldso_conf;
 pub mod rpm;
 pub mod shell;
 pub mod sqlite;
+pub mod tar;
 
 use std::io;
 

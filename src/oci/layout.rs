@@ -20,8 +20,8 @@ use crate::explain::{Explain, Explanation};
 const DOCUMENT_MAX: u64 = 8 << 20;
 /// How much of a blob is read at once, in bytes.
 const CHUNK: usize = 1 << 18;
-const ANNOTATION_TAG: &str = "org.opencontainers.image.ref.name";
-const ANNOTATION_NAME: &str = "io.containerd.image.name";
+pub(super) const ANNOTATION_TAG: &str = "org.opencontainers.image.ref.name";
+pub(super) const ANNOTATION_NAME: &str = "io.containerd.image.name";
 const LAYOUT_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
 
@@ -65,6 +65,12 @@ pub enum LayoutError {
     /// The directory holds something else.
     #[error("`{}` is not an OCI layout, and not empty", path.display())]
     NotALayout {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no layout in the directory.
+    #[error("`{}` is not an OCI layout", path.display())]
+    NoLayout {
         /// The directory.
         path: PathBuf,
     },
@@ -113,6 +119,9 @@ impl Explain for LayoutError {
             Self::NotALayout { .. } => {
                 ("unwritable-output", "name a new or empty directory, or one that holds an OCI layout")
             }
+            Self::NoLayout { .. } => {
+                ("bad-layout", "name a directory with the files `oci-layout` and `index.json`")
+            }
             _ => ("bad-layout", "make the layout again"),
         };
         vec![Explanation::new(code, self.to_string()).because_of(self).fix(fix)]
@@ -135,6 +144,22 @@ impl Layout {
     /// As of [`Layout::create`].
     pub fn create_temporary(path: &Path) -> Result<Self, LayoutError> {
         Self::with(path, Lifetime::Temporary)
+    }
+
+    /// Opens the layout in the directory `path`, which is only read.
+    ///
+    /// # Errors
+    /// [`LayoutError::NoLayout`] if there is none.
+    pub fn open_existing(path: &Path) -> Result<Self, LayoutError> {
+        if !Self::is_at(path) {
+            return Err(LayoutError::NoLayout { path: path.to_owned() });
+        }
+        Ok(Self { path: path.to_owned(), lifetime: Lifetime::Lasting })
+    }
+
+    /// Returns whether a layout is in the directory `path`.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(LAYOUT_FILE).is_file() && path.join(INDEX_FILE).is_file()
     }
 
     fn with(path: &Path, lifetime: Lifetime) -> Result<Self, LayoutError> {
@@ -393,7 +418,7 @@ fn index_of(manifests: Vec<Descriptor>) -> Index {
 
 /// Returns one index entry for each name. Docker, Podman and containerd read the full name, Skopeo and umoci the tag
 /// (facts measured: with both, all five find it).
-fn entries(named: &Named<'_>) -> Vec<Descriptor> {
+pub(crate) fn entries(named: &Named<'_>) -> Vec<Descriptor> {
     if named.names.is_empty() {
         return vec![named.descriptor.clone()];
     }
@@ -405,6 +430,12 @@ fn entries(named: &Named<'_>) -> Vec<Descriptor> {
         descriptor
     };
     named.names.iter().map(entry).collect()
+}
+
+/// Returns the names by which `entries` call the document `image`.
+pub fn names_of(entries: &[Descriptor], image: &Descriptor) -> Vec<Reference> {
+    let same = entries.iter().filter(|entry| entry.digest() == image.digest());
+    same.filter_map(name_of).filter_map(|name| name.parse().ok()).collect()
 }
 
 fn name_of(descriptor: &Descriptor) -> Option<&String> {

@@ -1,13 +1,18 @@
 //! The nouns of the OCI image and distribution specifications, on the types of the `oci-spec` crate.
 
 mod digest;
+mod facts;
+mod find;
 mod layout;
+pub mod platform;
 mod reference;
 mod sealed;
 
 pub use digest::{DiffId, Digest, DigestError, Hasher, descriptor, digest_of};
-pub use layout::{BlobWriter, Layout, LayoutError, Named};
-pub(crate) use layout::{index_json, publish, scratch};
+pub use facts::ImageFacts;
+pub use find::{FindError, Wanted, find, named};
+pub use layout::{BlobWriter, Layout, LayoutError, Named, names_of};
+pub(crate) use layout::{entries, index_json, publish, scratch};
 pub use oci_spec::image::{
     Arch, Config as RuntimeConfig, ConfigBuilder as RuntimeConfigBuilder, Descriptor, History,
     HistoryBuilder, ImageConfiguration as Config, ImageConfigurationBuilder as ConfigBuilder,

@@ -150,6 +150,11 @@ impl Reference {
         &self.registry
     }
 
+    /// Returns whether `text` is a registry's host, with its port if it has one.
+    pub fn is_registry(text: &str) -> bool {
+        is_host(text)
+    }
+
     /// Returns the repository in the registry, such as `library/debian`.
     pub fn repository(&self) -> &str {
         &self.repository
@@ -163,6 +168,11 @@ impl Reference {
     /// Returns the digest, which wins over a tag beside it.
     pub fn digest(&self) -> Option<Digest> {
         self.digest
+    }
+
+    /// Returns the name of `digest` in the same repository.
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
     /// Returns the last part of the repository, which people call the image's name.

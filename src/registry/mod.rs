@@ -10,7 +10,6 @@ mod document;
 mod endpoint;
 mod error;
 mod headers;
-mod platform;
 mod pull;
 mod push;
 mod referrers;
@@ -37,7 +36,8 @@ use crate::oci::Reference;
 pub use self::credentials::{Credential, CredentialError};
 pub use self::document::DocumentError;
 pub use self::error::{CredentialUse, Refusal, RegistryError};
-pub use self::push::{BlobOutcome, NameOutcome, Pushed, PushedBlob, PushedName};
+pub use self::push::{BlobOutcome, Pushed, PushedBlob, PushedName};
+pub use crate::observer::NameOutcome;
 
 /// How registries are spoken to.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use super::Client;
 use super::auth::Scope;
 use super::document::{Content, Document, DocumentError, is_document, is_index};
 use super::endpoint::Endpoint;
@@ -19,9 +20,10 @@ use super::headers::content_range;
 use super::push::NESTING_MAX;
 use super::repository::{DOCUMENT_MAX, Repository};
 use super::transport::{Answer, Call, Patience, Trouble};
-use super::{Client, platform};
 use crate::observer::{Direction, Event, Observer};
-use crate::oci::{Descriptor, Digest, Hasher, Layout, LayoutError, Platform, Reference, digest_of};
+use crate::oci::{
+    Descriptor, Digest, Hasher, ImageFacts, Layout, LayoutError, Platform, Reference, digest_of, platform,
+};
 
 /// The most manifests and indexes of one image.
 const DOCUMENTS_MAX: usize = 1000;
@@ -75,7 +77,7 @@ impl Client {
         stream::iter(fetches).buffer_unordered(self.concurrency.get()).try_collect::<Vec<()>>().await?;
         if let (Some(platform), Content::Manifest { config, .. }) = (platform, &image.document.content) {
             let bytes = layout.read(config).map_err(|source| RegistryError::Layout { source })?;
-            if let Some(own) = platform::of_config(&bytes)
+            if let Some(own) = ImageFacts::parse(&bytes).ok().and_then(|facts| facts.platform)
                 && !platform::suits(platform, &own)
             {
                 return Err(RegistryError::NoPlatform {
@@ -86,6 +88,23 @@ impl Client {
             }
         }
         Ok(image.descriptor)
+    }
+
+    /// Returns the digest that `reference` means at this moment.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`]; all the others.
+    pub async fn resolve(
+        &self,
+        reference: &Reference,
+        observer: &dyn Observer,
+    ) -> Result<Digest, RegistryError> {
+        if let Some(digest) = reference.digest() {
+            return Ok(digest);
+        }
+        let endpoint = self.endpoint(reference.registry(), observer).await?;
+        let repository = self.repository(&endpoint, reference.repository(), observer);
+        Ok(document(&repository, &Wanted::of(reference)).await?.digest)
     }
 
     /// Returns the mirrors that answer, and the registry itself. Mirrors are marked.

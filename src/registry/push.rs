@@ -10,7 +10,7 @@ use super::error::RegistryError;
 use super::repository::Repository;
 use super::upload::Upload;
 use super::{Client, referrers};
-use crate::observer::Observer;
+use crate::observer::{Event, NameOutcome, Observer};
 use crate::oci::{Descriptor, Digest, Layout, Reference, digest_of};
 
 /// How deep indexes may lie in indexes.
@@ -61,17 +61,6 @@ pub struct PushedName {
     pub reference: Reference,
     /// What happened.
     pub outcome: NameOutcome,
-}
-
-/// How a name came to mean an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameOutcome {
-    /// The image is new in the repository.
-    Pushed,
-    /// The image was there; the name is new, or meant another image before.
-    Retagged,
-    /// The name meant this image before.
-    AlreadyThere,
 }
 
 /// Everything that one image consists of.
@@ -136,8 +125,54 @@ impl Client {
             pushed.blobs.extend(blobs);
             let names: Vec<&Reference> =
                 references.iter().filter(|it| it.without_version() == first.without_version()).collect();
-            pushed.names.extend(publish(repository, &parts, &names).await?);
+            let names = publish(repository, &parts, &names).await?;
+            for PushedName { reference, outcome } in &names {
+                observer.event(Event::Named { reference, outcome: *outcome });
+            }
+            pushed.names.extend(names);
             done.push(first);
+        }
+        Ok(pushed)
+    }
+
+    /// Sends the image as [`Client::push`] does, but takes a registry that has its manifest at its word: what the
+    /// manifest refers to is not asked for. One request says that a name means the image already.
+    ///
+    /// # Errors
+    /// As of [`Client::push`].
+    pub async fn push_if_changed(
+        &self,
+        layout: &Layout,
+        image: &Descriptor,
+        references: &[Reference],
+        observer: &dyn Observer,
+    ) -> Result<Pushed, RegistryError> {
+        let bytes = layout.read(image).map_err(|source| RegistryError::Layout { source })?;
+        let digest = Digest::of(&bytes);
+        let media_type = image.media_type().to_string();
+        let mut pushed = Pushed { digest, blobs: Vec::new(), names: Vec::new() };
+        for reference in references {
+            let endpoint = self.endpoint(reference.registry(), observer).await?;
+            let repository = self.repository(&endpoint, reference.repository(), observer);
+            let Some(tag) = reference.tag().filter(|_| reference.digest().is_none()) else {
+                let all = self.push(layout, image, std::slice::from_ref(reference), observer).await?;
+                pushed.blobs.extend(all.blobs);
+                pushed.names.extend(all.names);
+                continue;
+            };
+            let outcome = if repository.manifest_digest(tag).await? == Some(digest) {
+                NameOutcome::AlreadyThere
+            } else if repository.manifest_digest(&digest.to_string()).await? == Some(digest) {
+                repository.put_manifest(tag, &bytes.clone().into(), &media_type, None).await?;
+                NameOutcome::Retagged
+            } else {
+                let all = self.push(layout, image, std::slice::from_ref(reference), observer).await?;
+                pushed.blobs.extend(all.blobs);
+                pushed.names.extend(all.names);
+                continue;
+            };
+            observer.event(Event::Named { reference, outcome });
+            pushed.names.push(PushedName { reference: reference.clone(), outcome });
         }
         Ok(pushed)
     }

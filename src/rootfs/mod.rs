@@ -3,12 +3,16 @@
 mod cached;
 mod chase;
 mod host;
+mod layers;
 mod memory;
+mod tars;
 
 pub use cached::CachedRootfs;
 pub use chase::{Absence, Chased, Link, chase};
 pub use host::HostRootfs;
+pub use layers::{ImageRootfs, LayersError};
 pub use memory::MemoryRootfs;
+pub use tars::Tars;
 
 use std::io;
 

@@ -1,6 +1,7 @@
 //! Images -> running programs: Docker, Podman, and the runtimes below them.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -74,6 +75,16 @@ impl Docker {
         )
     }
 
+    /// Returns what DOCKER_HOST is for it.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// Returns the socket of the containerd that it runs.
+    pub(crate) fn containerd(&self) -> PathBuf {
+        self.socket.with_file_name("exec").join("containerd/containerd.sock")
+    }
+
     /// Loads an archive; returns the names or the image id that Docker reports for it.
     pub(crate) fn load(&self, archive: &Path) -> Vec<String> {
         loaded(&self.run(&["load", "--input", archive.to_str().unwrap()]).success())
@@ -97,8 +108,8 @@ impl Podman {
         Some(Self { storage: sandbox().subdirectory(format!("podman-{name}")) })
     }
 
-    /// Runs it.
-    pub(crate) fn run(&self, words: &[&str]) -> Outcome {
+    /// Returns a command that runs it.
+    fn command(&self) -> Command {
         let directory = |name: &str| self.storage.join(name);
         let mut command = sandbox().command("podman");
         command
@@ -109,9 +120,27 @@ impl Podman {
             .arg("--tmpdir")
             .arg(directory("tmp"))
             // Plain copies work on every file system, and these images are small.
-            .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"])
-            .args(words);
-        Outcome::of(&mut command)
+            .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+        command
+    }
+
+    /// Runs it.
+    pub(crate) fn run(&self, words: &[&str]) -> Outcome {
+        Outcome::of(self.command().args(words))
+    }
+
+    /// Returns a directory with a `podman` in it that uses this storage.
+    pub(crate) fn directory_in_path(&self) -> PathBuf {
+        let directory = self.storage.join("bin");
+        fs::create_dir_all(&directory).unwrap();
+        let command = self.command();
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+        let home = sandbox().subdirectory("home");
+        let script = format!("#!/bin/sh\nHOME={} exec {} \"$@\"\n", home.display(), words.join(" "));
+        fs::write(directory.join("podman"), script).unwrap();
+        fs::set_permissions(directory.join("podman"), Permissions::from_mode(0o755)).unwrap();
+        directory
     }
 
     /// Runs a container of `image` to its end.

@@ -15,6 +15,7 @@ mod minimage;
 
 mod errors;
 mod images;
+mod load;
 mod loader_cache;
 mod push;
 mod repeat;

@@ -39,6 +39,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 const GROUPS: &str = "groups";
 const LAYERS: &str = "layers";
 const MEMBERS: &str = "members";
+const TARS: &str = "tars";
 const LOCK: &str = "lock";
 
 /// Layers and their parts, kept between builds in a directory of the host.
@@ -156,6 +157,11 @@ impl Cache {
     /// after the next build.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Returns the directory that holds the tars inside layers of other images, by diff_id.
+    pub fn tars(&self) -> PathBuf {
+        self.path.join(TARS)
     }
 
     /// Returns the file that holds what the groups of `layer` hold.

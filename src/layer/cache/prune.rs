@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use rustix::fs::FlockOperation;
 
-use super::{Cache, CacheError, GROUPS, LAYERS, MEMBERS};
+use super::{Cache, CacheError, GROUPS, LAYERS, MEMBERS, TARS};
 
 /// What a cache holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,7 +78,8 @@ impl Cache {
     fn files(&self) -> Vec<Kept> {
         let mut files = Vec::new();
         let blobs = self.layout.path().join("blobs").join("sha256");
-        for directory in [self.path.join(GROUPS), self.path.join(LAYERS), self.path.join(MEMBERS), blobs] {
+        let own = [GROUPS, LAYERS, MEMBERS, TARS].map(|name| self.path.join(name));
+        for directory in own.into_iter().chain([blobs]) {
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let Ok(metadata) = entry.metadata() else { continue };
                 let index = self.path.join(MEMBERS).join(entry.file_name());

@@ -1,11 +1,9 @@
 //! A wanted platform and what an index offers -> the entry to use.
 
-use serde::Deserialize;
-
-use crate::oci::{Descriptor, Platform, PlatformBuilder};
+use super::{Descriptor, Platform, PlatformBuilder};
 
 /// Returns the entry for `wanted`: of several that it can run, the one for the newest variant.
-pub(super) fn choice<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
+pub fn choice<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
     let ranked = manifests.iter().filter_map(|it| Some((rank(wanted, it.platform().as_ref()?)?, it)));
     let mut best: Option<(u32, &Descriptor)> = None;
     for (rank, descriptor) in ranked {
@@ -18,7 +16,7 @@ pub(super) fn choice<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Opti
 }
 
 /// Returns whether something made for `offered` runs on `wanted`.
-pub(super) fn suits(wanted: &Platform, offered: &Platform) -> bool {
+pub fn suits(wanted: &Platform, offered: &Platform) -> bool {
     rank(wanted, offered).is_some()
 }
 
@@ -42,26 +40,43 @@ fn variant(platform: &Platform) -> Option<u32> {
     }
 }
 
-/// Returns the platform that an image config states; an artifact has none.
-pub(super) fn of_config(bytes: &[u8]) -> Option<Platform> {
-    #[derive(Deserialize)]
-    struct Stated {
-        os: String,
-        architecture: String,
-        variant: Option<String>,
+/// Returns the platform that `text` names as `os/architecture[/variant]`; `None` if it is no such text.
+pub fn parse(text: &str) -> Option<Platform> {
+    let mut parts = text.split('/');
+    let (os, architecture, variant) = (parts.next()?, parts.next()?, parts.next());
+    let is_word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let is_known = [Some(os), Some(architecture), variant].into_iter().flatten().all(is_word);
+    if !is_known || parts.next().is_some() {
+        return None;
     }
-    let stated: Stated = serde_json::from_slice(bytes).ok()?;
-    let builder =
-        PlatformBuilder::default().os(stated.os.as_str()).architecture(stated.architecture.as_str());
-    let builder = match stated.variant {
+    let builder = PlatformBuilder::default().os(os).architecture(architecture);
+    let builder = match variant {
         Some(variant) => builder.variant(variant),
         None => builder,
     };
     builder.build().ok()
 }
 
+/// Returns the platform of this machine.
+pub fn host() -> Platform {
+    // As Go names them, which is how images do (image-spec, config.md).
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        other => other,
+    };
+    let mut platform = Platform::default();
+    platform.set_os("linux".into());
+    platform.set_architecture(architecture.into());
+    platform
+}
+
 /// Returns `os/architecture/variant`.
-pub(super) fn shown(platform: &Platform) -> String {
+pub fn shown(platform: &Platform) -> String {
     let text = match platform.variant() {
         Some(variant) => format!("{}/{}/{variant}", platform.os(), platform.architecture()),
         None => format!("{}/{}", platform.os(), platform.architecture()),
@@ -75,12 +90,16 @@ mod tests {
     use crate::oci::{Digest, MediaType, descriptor};
 
     fn platform(text: &str) -> Platform {
-        let mut parts = text.split('/');
-        let (os, architecture) = (parts.next().unwrap(), parts.next().unwrap());
-        let builder = PlatformBuilder::default().os(os).architecture(architecture);
-        match parts.next() {
-            Some(variant) => builder.variant(variant).build().unwrap(),
-            None => builder.build().unwrap(),
+        parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_platform_is_two_or_three_words() {
+        for text in ["linux/amd64", "linux/arm64/v8", "windows/amd64"] {
+            assert_eq!(shown(&platform(text)), text);
+        }
+        for bad in ["", "linux", "linux/", "linux/amd64/", "linux/arm/v7/x", "Linux/amd64", "linux/x y"] {
+            assert!(parse(bad).is_none(), "{bad}");
         }
     }
 

@@ -1,0 +1,22 @@
+//! `minimage push`: an image on this machine -> registries.
+
+use super::args::PushArguments;
+use super::connection::{Connection, runtime};
+use super::progress::Progress;
+use super::report::Report;
+use super::{Outcome, boxed, stored};
+use crate::destination::{Destination, PushMode, Registry};
+
+pub(super) fn run(arguments: &PushArguments, report: &mut Report) -> Outcome {
+    let stored = stored::open(&arguments.image)?;
+    let runtime = runtime()?;
+    let progress = Progress::new(arguments.registry.progress);
+    let connection = Connection { arguments: &arguments.registry, observer: &progress };
+    let mode = if arguments.if_changed { PushMode::IfChanged } else { PushMode::Always };
+    let registry = Registry { client: connection.client(), runtime: &runtime, observer: &progress, mode };
+    let published = registry.publish(&stored.layout, &stored.image, &arguments.references).map_err(boxed)?;
+    for line in published.lines() {
+        report.line(&line)?;
+    }
+    Ok(())
+}

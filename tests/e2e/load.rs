@@ -1,0 +1,150 @@
+//! `--load` and `load` bring images into real engines, where they run by their tags.
+
+use std::process::Command;
+
+use crate::engines::{Docker, Podman};
+use crate::minimage::{Message, Workspace};
+use crate::outcome::Outcome;
+use crate::requirement::{DOCKER, ROOT, SKOPEO, present};
+use crate::sandbox::sandbox;
+
+const HELLO: [&str; 4] = ["build", "bash", "-t", "e2e.test/load/hello:1.0"];
+const WORDS: [&str; 3] = ["--", "-c", "echo it runs"];
+
+fn build<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [&HELLO[..], words, &WORDS[..]].concat()
+}
+
+/// Straight from the build, from the output that buildx has for it, and from an archive: the same image each time.
+#[test]
+fn docker_runs_what_was_loaded() {
+    let Some(docker) = Docker::client() else { return };
+    let workspace = Workspace::new();
+    let run = |words: &[&str]| {
+        let mut command = workspace.command(words);
+        Outcome::of(command.env("DOCKER_HOST", docker.host()))
+    };
+    let id = || docker.run(&["image", "inspect", "-f", "{{.Id}}", HELLO[3]]).success().stdout;
+    let mut ids = Vec::new();
+    for words in [
+        build(&["--load"]),
+        build(&["--load=docker"]),
+        build(&["-o", "type=docker"]),
+        build(&["--load", "--compression", "gzip"]),
+    ] {
+        let loaded = run(&words).success();
+        assert!(loaded.stdout.starts_with("e2e.test/load/hello:1.0@sha256:"), "{loaded}");
+        assert_eq!(workspace.listing(), Vec::<String>::new());
+        let ran = docker.run(&["run", "--rm", "--network", "none", HELLO[3]]).success();
+        assert_eq!(ran.stdout, "it runs\n");
+        ids.push(id());
+        docker.run(&["image", "rm", HELLO[3]]).success();
+    }
+    workspace.results(build(&["-o", "type=oci,dest=hello.tar"]));
+    run(&["load", "hello.tar"]).success();
+    ids.push(id());
+    run(&["load", "hello.tar", "-t", "e2e.test/load/other:2.0"]).success();
+    docker.run(&["run", "--rm", "--network", "none", "e2e.test/load/other:2.0"]).success();
+    // The ID is the digest of the config, which does not depend on how layers are compressed.
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+/// Podman is spoken to through its command.
+#[test]
+fn podman_runs_what_was_loaded() {
+    let Some(podman) = Podman::with_storage("load") else { return };
+    let workspace = Workspace::new();
+    let mut command = workspace.command(build(&["--load=podman"]));
+    let path = format!("{}:{}", podman.directory_in_path().display(), std::env::var("PATH").unwrap());
+    Outcome::of(command.env("PATH", path)).success();
+    assert_eq!(podman.run_image(HELLO[3]).success().stdout, "it runs\n");
+}
+
+/// containerd is spoken to through `ctr`; the one of dockerd will do.
+#[test]
+fn containerd_runs_what_was_loaded() {
+    let Some(docker) = Docker::client() else { return };
+    let workspace = Workspace::new();
+    let socket = docker.containerd();
+    let mut command = workspace.command(build(&["--load=containerd"]));
+    Outcome::of(command.env("CONTAINERD_ADDRESS", &socket).env("CONTAINERD_NAMESPACE", "e2e")).success();
+    let listed = Outcome::of(Command::new("ctr").arg("--address").arg(&socket).args([
+        "--namespace",
+        "e2e",
+        "images",
+        "ls",
+        "-q",
+    ]));
+    assert_eq!(listed.success().stdout, "e2e.test/load/hello:1.0\n");
+    let mut run = sandbox().command("ctr");
+    run.arg("--address").arg(&socket).args(["--namespace", "e2e", "run", "--rm", HELLO[3], "hello-from-e2e"]);
+    assert_eq!(Outcome::of(&mut run).success().stdout, "it runs\n");
+}
+
+/// An engine that is not there is one message with a way on.
+#[test]
+fn engines_that_are_not_there() {
+    let workspace = Workspace::new();
+    let outcome = |engine: &str| {
+        let mut command = workspace.command(build(&[&format!("--load={engine}")]));
+        Outcome::of(command.env("DOCKER_HOST", "unix:///nowhere/docker.sock").env("PATH", "/nowhere:/bin"))
+    };
+    let docker = Message::only_one(&outcome("docker"), 5);
+    assert!(docker.names("/nowhere/docker.sock"), "{docker:#?}");
+    if present(&[ROOT, DOCKER]) {
+        assert_eq!(Message::only_one(&outcome("containerd"), 5).code, "engine-unreachable");
+    }
+}
+
+/// Other tools read a pushed index back, and write it again, with the same digests.
+#[test]
+fn skopeo_keeps_the_digests_of_what_push_sent() {
+    let Some(registry) = crate::registry::Registry::start("preserve") else { return };
+    if !present(&[ROOT, SKOPEO]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let pushed =
+        workspace.results(["build", "bash", "-o", "type=oci,tar=false,dest=layout", "-t", "e2e.test/x:1"]);
+    let digest = pushed[0].split_once('@').unwrap().1.to_owned();
+    let reference = registry.reference("round/trip:1");
+    assert_eq!(workspace.results(["push", "layout", &reference]), [format!("{reference}@{digest}")]);
+    let copy = |from: &str, to: &str| {
+        let words = ["copy", "--insecure-policy", "--preserve-digests", "--src-tls-verify=false", from, to];
+        sandbox().run("skopeo", words.iter().chain(&["--dest-tls-verify=false"]));
+    };
+    let back = workspace.path("back");
+    copy(&format!("docker://{reference}"), &format!("oci:{}:1", back.display()));
+    let again = registry.reference("round/again:1");
+    assert_eq!(workspace.results(["push", "back", &again]), [format!("{again}@{digest}")]);
+    copy(&format!("docker://{again}"), &format!("docker://{}", registry.reference("round/third:1")));
+    assert_eq!(registry.manifest("round/third", "1").unwrap().digest, digest);
+}
+
+/// An image in a real registry is a source like the directory it was made from.
+#[test]
+fn a_pushed_image_is_a_source() {
+    let Some(registry) = crate::registry::Registry::start("source") else { return };
+    let workspace = Workspace::new();
+    let reference = registry.reference("source:1");
+    workspace.results(["build", "bash", "ls", "--push", &reference]);
+    let tree =
+        |words: &[&str]| workspace.results([&["tree", "/usr/bin/bash", "--format", "json"], words].concat());
+    let (here, there) = (tree(&[]), tree(&["--from", &reference]));
+    let libraries = |lines: &[String]| {
+        let tree: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        tree["libs"].as_array().unwrap().iter().map(|library| library["soname"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(libraries(&here), libraries(&there));
+    let built = workspace.results([
+        "build",
+        "--from",
+        &reference,
+        "--push",
+        &registry.reference("again:1"),
+        "/usr/bin/bash",
+    ]);
+    assert_eq!(built.len(), 1);
+    assert_eq!(registry.tags("again"), ["1"]);
+}
