@@ -17,8 +17,10 @@ use super::boxed;
 use crate::explain::{Explain, Explanation};
 use crate::oci::Layout;
 
-/// What the names of scratch directories begin with.
-const PREFIX: &str = "minimage-";
+/// What the names of scratch directories begin with. Nobody else's do: whole trees are removed by it.
+const PREFIX: &str = ".minimage-scratch-";
+/// The file in each of them that is locked as long as it is in use.
+const LOCK: &str = "lock-of-minimage-scratch";
 /// How often another name is tried, if somebody takes a directory for one that was left behind.
 const TRIES: usize = 16;
 
@@ -58,10 +60,11 @@ impl Scratch {
         sweep(place);
         for _ in 0..TRIES {
             let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
-            let lock = File::open(directory.path())?;
-            // Between the two, somebody else may have taken it for left behind.
+            let path = directory.path().join(LOCK);
+            // Between the steps, somebody else may have taken it for left behind.
+            let Ok(lock) = File::options().append(true).create_new(true).open(&path) else { continue };
             let is_ours = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if is_ours && is_at(&lock, directory.path()) {
+            if is_ours && is_at(&lock, &path) {
                 return Ok(Self { directory, _lock: lock });
             }
         }
@@ -84,19 +87,20 @@ fn sweep(place: &Path) {
         if !is_ours {
             continue;
         }
-        let Ok(directory) = File::open(&path) else { continue };
-        let is_free = rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok();
-        if is_free && is_at(&directory, &path) {
+        let lock_path = path.join(LOCK);
+        let Ok(lock) = File::options().append(true).open(&lock_path) else { continue };
+        let is_free = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if is_free && is_at(&lock, &lock_path) {
             debug!(path = %path.display(), "removing what a killed build left");
             let _ = fs::remove_dir_all(&path);
         }
     }
 }
 
-/// Returns whether `directory` is what `path` names.
-fn is_at(directory: &File, path: &Path) -> bool {
+/// Returns whether `file` is what `path` names.
+fn is_at(file: &File, path: &Path) -> bool {
     let id = |metadata: io::Result<fs::Metadata>| metadata.map(|it| (it.dev(), it.ino())).ok();
-    id(fs::symlink_metadata(path)).is_some_and(|named| id(directory.metadata()) == Some(named))
+    id(fs::symlink_metadata(path)).is_some_and(|named| id(file.metadata()) == Some(named))
 }
 
 #[cfg(test)]
@@ -106,16 +110,21 @@ mod tests {
     #[test]
     fn what_nobody_holds_is_removed() {
         let place = tempfile::tempdir().unwrap();
-        let left = place.path().join("minimage-left");
+        let left = place.path().join(".minimage-scratch-left");
         fs::create_dir(&left).unwrap();
+        fs::write(left.join(LOCK), b"").unwrap();
         fs::write(left.join("blob"), b"half of it").unwrap();
-        let others = ["minimage-file", "other"].map(|name| place.path().join(name));
-        fs::write(&others[0], b"no directory").unwrap();
-        fs::create_dir(&others[1]).unwrap();
+        // What only looks like it is somebody's.
+        let others = ["minimage-left", ".minimage-scratch-bare", "other"].map(|name| place.path().join(name));
+        for other in &others {
+            fs::create_dir(other).unwrap();
+            fs::write(other.join("file"), b"mine").unwrap();
+        }
+        fs::write(others[0].join(LOCK), b"").unwrap();
         let first = Scratch::create_in(place.path()).unwrap();
         let second = Scratch::create_in(place.path()).unwrap();
         assert!(!left.exists());
-        assert!(others.iter().all(|path| path.exists()));
+        assert!(others.iter().all(|path| path.join("file").exists()));
         let path = |scratch: &Scratch| scratch.directory.path().to_owned();
         assert!(path(&first).is_dir() && path(&second).is_dir());
         first.layout().unwrap();
