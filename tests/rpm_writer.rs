@@ -20,7 +20,7 @@ struct File {
     flags: u32,
 }
 
-/// Reads `package=NAME version= release= epoch= arch= source= vendor= size= requires=A,B recommends= provides=
+/// Reads `package=NAME version= release= epoch= arch= source= vendor= built= requires=A,B recommends= provides=
 /// file=PATH[,mode=OCTAL][,ghost]`; each `package=` starts another one. Returns the database.
 pub fn database_of_words(words: &[&[u8]]) -> Result<Vec<u8>, String> {
     let mut packages: Vec<Package> = Vec::new();
@@ -42,7 +42,7 @@ pub fn database_of_words(words: &[&[u8]]) -> Result<Vec<u8>, String> {
             "requires" => package.strings.push((1049, list())),
             "recommends" => package.strings.push((5046, list())),
             "epoch" => package.numbers.push((1003, number(value)? as u32)),
-            "size" => package.numbers.push((1009, number(value)? as u32)),
+            "built" => package.numbers.push((1006, number(value)? as u32)),
             "file" => package.files.push(file(value)?),
             _ => return Err("unknown part of a package".to_owned()),
         }

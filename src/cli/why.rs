@@ -12,7 +12,7 @@ use super::{Outcome, boxed, build, reports};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::layer;
 use crate::path::RawPath;
-use crate::report::{DemandRecord, Report as ClosureReport};
+use crate::report::{DemandRecord, PackageRecord, Report as ClosureReport};
 use crate::resolve;
 use crate::rootfs::chase;
 use crate::spec::{Layering, Source};
@@ -69,6 +69,8 @@ enum Asked {
 #[derive(Debug, Serialize)]
 struct Step<'a> {
     path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<&'a PackageRecord>,
     why: Vec<&'a DemandRecord>,
 }
 
@@ -133,7 +135,11 @@ fn steps<'a>(
     arguments: &WhyArguments,
 ) -> Result<Vec<Step<'a>>, Box<dyn Explain>> {
     let way = closure.way(&RawPath::from(arguments.path.as_str())).map_err(boxed)?;
-    Ok(way.into_iter().map(|path| Step { why: closure.why(&path), path }).collect())
+    let step = |path: String| {
+        let package = closure.entry(&path).and_then(|entry| entry.package.as_ref());
+        Step { package, why: closure.why(&path), path }
+    };
+    Ok(way.into_iter().map(step).collect())
 }
 
 /// Returns what keeps a path out: the source does not have it, or nobody asked.
@@ -164,7 +170,9 @@ fn print(answer: &Answer<'_>, asked: Asked, format: Format, report: &mut Report)
         report.line(&format!("{}: it is in the image", answer.path))?;
     }
     for step in &answer.steps {
-        report.line(&step.path)?;
+        let package =
+            step.package.map(|PackageRecord { name, version, .. }| format!(" (package {name} {version})"));
+        report.line(&format!("{}{}", step.path, package.unwrap_or_default()))?;
         for demand in &step.why {
             report.line(&format!("  {}", demand.text))?;
         }

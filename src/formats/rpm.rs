@@ -25,8 +25,6 @@ const VERSION: u32 = 1001;
 const RELEASE: u32 = 1002;
 const EPOCH: u32 = 1003;
 const BUILD_TIME: u32 = 1006;
-const INSTALL_TIME: u32 = 1008;
-const SIZE: u32 = 1009;
 const VENDOR: u32 = 1011;
 const ARCHITECTURE: u32 = 1022;
 const FILE_MODES: u32 = 1030;
@@ -56,12 +54,8 @@ pub struct Header {
     pub source_rpm: Option<String>,
     /// Who made it.
     pub vendor: Option<String>,
-    /// The sum of its files, in bytes.
-    pub size: u32,
     /// When it was built, as a Unix time.
     pub build_time: u32,
-    /// When it was installed, as a Unix time.
-    pub install_time: u32,
     /// What it needs: packages, paths, or names such as `libc.so.6()(64bit)`.
     pub requires: Vec<String>,
     /// What it is of little use without.
@@ -137,9 +131,7 @@ pub fn parse(bytes: &[u8]) -> Result<Header, RpmError> {
         architecture: raw.word(ARCHITECTURE)?,
         source_rpm: raw.word(SOURCE_RPM)?,
         vendor: raw.strings(VENDOR)?.and_then(|strings| strings.first().map(|vendor| show(vendor))),
-        size: number(SIZE)?.unwrap_or(0),
         build_time: number(BUILD_TIME)?.unwrap_or(0),
-        install_time: number(INSTALL_TIME)?.unwrap_or(0),
         requires: names(REQUIRES)?,
         recommends: names(RECOMMENDS)?,
         provides: names(PROVIDES)?,

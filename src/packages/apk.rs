@@ -1,6 +1,7 @@
 //! `lib/apk/db/installed` -> [`PackageDb`]: all packages with all paths, in one file.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 
 use super::directories::Directories;
 use super::index::Index;
@@ -66,12 +67,8 @@ impl PackageDb for Apk<'_> {
     }
 
     fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {
-        let mut files = Vec::new();
-        for file in &self.found[package.0].files {
-            let path = self.directories.real(&file.path)?;
-            files.extend(path.map(|path| PackageFile { path, mode: file.mode }));
-        }
-        Ok(files)
+        let places = self.directories.places(&self.found[package.0].files, |file| &file.path)?;
+        Ok(places.into_iter().map(|(file, path)| PackageFile { path, mode: file.mode }).collect())
     }
 
     fn manifest(&self, taken: &Taken) -> Result<Vec<Record>, PackageError> {
@@ -79,13 +76,10 @@ impl PackageDb for Apk<'_> {
         let mut bytes = Vec::new();
         for (id, paths) in taken {
             let ApkPackage { files, text, .. } = &self.found[id.0];
-            let mut spelled = Vec::new();
-            for file in files {
-                if self.directories.real(&file.path)?.is_some_and(|path| paths.contains(&path)) {
-                    spelled.push(file.path.as_slice());
-                }
-            }
-            bytes.extend(apk::cut(text, &|path| spelled.contains(&path)));
+            let places = self.directories.places(files, |file| &file.path)?.into_iter();
+            let spelled: HashSet<&[u8]> =
+                places.filter(|(_, place)| paths.contains(place)).map(|(file, _)| &*file.path).collect();
+            bytes.extend(apk::cut(text, &|path| spelled.contains(path)));
             bytes.push(b'\n');
         }
         Ok(vec![Record { path: self.place.clone(), bytes, package: *first }])

@@ -81,6 +81,8 @@ pub fn run_time_files(
         let is_wanted = match node.kind {
             Kind::Directory => is_match(&FILTER.empty, &file.path) && is_last(&file.path),
             Kind::File => node.mode & 0o111 == 0 || !is_in_path(&file.path),
+            // What it lists as a directory may be a link, which is not its own.
+            Kind::Link(_) if !db.owners(&file.path)?.contains(&package) => false,
             Kind::Link(_) => !is_in_path(&file.path) || !is_program(rootfs, &file.path)?,
             Kind::Special(_) => false,
         };

@@ -1,7 +1,7 @@
 //! A path as a database spells it -> the real path, with one look-up for each directory.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{PackageError, of_rootfs};
 use crate::path::RootPath;
@@ -18,19 +18,36 @@ impl<'a> Directories<'a> {
         Self { rootfs, known: RefCell::default() }
     }
 
+    /// Returns where each of `spelled`, the paths of one package, really is; those without a directory are left out.
+    ///
+    /// A path with something below it is a directory for the package, even if it is a link here: `/lib` may lead to
+    /// `/usr/lib`, and the link is nobody's.
+    pub(super) fn places<'s, T>(
+        &self,
+        spelled: &'s [T],
+        path_of: impl Fn(&'s T) -> &'s [u8],
+    ) -> Result<Vec<(&'s T, RootPath)>, PackageError> {
+        let parent = |path: &'s [u8]| path.iter().rposition(|byte| *byte == b'/').map(|slash| &path[..slash]);
+        let parents: HashSet<&[u8]> = spelled.iter().filter_map(|item| parent(path_of(item))).collect();
+        let mut places = Vec::with_capacity(spelled.len());
+        for item in spelled {
+            let path = path_of(item);
+            let place = if parents.contains(path) { self.directory(path)? } else { self.real(path)? };
+            places.extend(place.map(|place| (item, place)));
+        }
+        Ok(places)
+    }
+
     /// Returns the real path of the name at the end of `spelled`, which may be a link; `None` if its directory does
     /// not exist or the path is not absolute and normal.
     pub(super) fn real(&self, spelled: &[u8]) -> Result<Option<RootPath>, PackageError> {
         let Some(slash) = spelled.iter().rposition(|byte| *byte == b'/') else { return Ok(None) };
         let (directory, name) = (&spelled[..slash], &spelled[slash + 1..]);
-        // Most paths are in the directory of the one before.
+        // Without a copy, as this is what mostly happens.
         if let Some(known) = self.known.borrow().get(directory) {
             return Ok(known.as_ref().and_then(|directory| directory.child(name)));
         }
-        let real = self.directory(directory)?;
-        let path = real.as_ref().and_then(|directory| directory.child(name));
-        self.known.borrow_mut().insert(directory.to_vec(), real);
-        Ok(path)
+        Ok(self.directory(directory)?.and_then(|directory| directory.child(name)))
     }
 
     /// Returns the real path of the directory `spelled`, which has no slash at its end.
@@ -38,10 +55,15 @@ impl<'a> Directories<'a> {
         if spelled.is_empty() {
             return Ok(Some(RootPath::root()));
         }
-        match self.real(spelled)? {
-            Some(path) => self.followed(path),
-            None => Ok(None),
+        if let Some(known) = self.known.borrow().get(spelled) {
+            return Ok(known.clone());
         }
+        let real = match self.real(spelled)? {
+            Some(path) => self.followed(path)?,
+            None => None,
+        };
+        self.known.borrow_mut().insert(spelled.to_vec(), real.clone());
+        Ok(real)
     }
 
     /// Returns the directory at `path` or at the end of the link there.

@@ -111,14 +111,22 @@ impl<'a> Dpkg<'a> {
         })
     }
 
-    /// Returns where the file is that the package called `name` lists as `spelled`.
-    fn place(&self, name: &str, spelled: &[u8]) -> Result<Option<RootPath>, PackageError> {
-        let Some(path) = self.directories.real(spelled)? else { return Ok(None) };
-        let moved = self.diversions()?.iter().find(|moved| moved.from == path);
-        Ok(Some(match moved {
-            Some(Moved { to, by, .. }) if by.as_deref() != Some(name) => to.clone(),
-            _ => path,
-        }))
+    /// Returns where each path of `spelled`, the list of `package`, really is.
+    fn places<'s>(
+        &self,
+        package: PackageId,
+        spelled: &'s [Vec<u8>],
+    ) -> Result<Vec<(&'s Vec<u8>, RootPath)>, PackageError> {
+        let name = &self.package(package).name;
+        let diversions = self.diversions()?;
+        let mut places = self.directories.places(spelled, |path| path)?;
+        for (_, place) in &mut places {
+            let moved = diversions.iter().find(|moved| moved.from == *place);
+            if let Some(moved) = moved.filter(|moved| moved.by.as_ref() != Some(name)) {
+                *place = moved.to.clone();
+            }
+        }
+        Ok(places)
     }
 
     /// Returns the checksums of the package, as far as there are any.
@@ -160,10 +168,18 @@ impl<'a> Dpkg<'a> {
         Ok(self.index.get_or_init(|| index))
     }
 
+    /// Returns the target of the link at `path`, if a link is there.
+    fn link(&self, path: &RootPath) -> Result<Option<RawPath>, PackageError> {
+        let node = self.rootfs.lookup(path).map_err(of_rootfs(self.rootfs))?;
+        Ok(match node.map(|node| node.kind) {
+            Some(Kind::Link(target)) => Some(target),
+            _ => None,
+        })
+    }
+
     /// Returns where the link at `path` leads, if it is one that update-alternatives(1) made.
     fn alternative(&self, path: &RootPath) -> Result<Option<RootPath>, PackageError> {
-        let node = self.rootfs.lookup(path).map_err(of_rootfs(self.rootfs))?;
-        let Some(Kind::Link(target)) = node.map(|node| node.kind) else { return Ok(None) };
+        let Some(target) = self.link(path)? else { return Ok(None) };
         let is_one = path.as_bytes().starts_with(ALTERNATIVES) || target.as_bytes().starts_with(ALTERNATIVES);
         if is_one { find(self.rootfs, &path.to_raw()) } else { Ok(None) }
     }
@@ -176,8 +192,13 @@ impl PackageDb for Dpkg<'_> {
 
     fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
         let owners = self.index()?.owners(path);
-        if !owners.is_empty() {
-            return Ok(owners);
+        if let [first, others @ ..] = owners.as_slice() {
+            let name = |id: &PackageId| &self.package(*id).name;
+            // Different packages share directories only. A link among these is `/lib`, which they list as a
+            // directory, some of them with nothing in it.
+            let is_shared = others.iter().any(|other| name(other) != name(first));
+            let is_link = is_shared && self.link(path)?.is_some();
+            return Ok(if is_link { Vec::new() } else { owners });
         }
         match self.alternative(path)? {
             Some(target) if target != *path => self.owners(&target),
@@ -186,12 +207,9 @@ impl PackageDb for Dpkg<'_> {
     }
 
     fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {
-        let name = &self.package(package).name;
-        let mut files = Vec::new();
-        for spelled in self.spelled(package)? {
-            files.extend(self.place(name, &spelled)?.map(|path| PackageFile { path, mode: None }));
-        }
-        Ok(files)
+        let spelled = self.spelled(package)?;
+        let places = self.places(package, &spelled)?.into_iter();
+        Ok(places.map(|(_, path)| PackageFile { path, mode: None }).collect())
     }
 
     /// `status.d`, not `status`: that one would promise a database that a package manager can work with.
@@ -202,12 +220,10 @@ impl PackageDb for Dpkg<'_> {
             let Package { name, architecture, .. } = self.package(*id);
             let is_double = taken.keys().any(|other| other != id && self.package(*other).name == *name);
             let file = if is_double { format!("{name}:{architecture}") } else { name.clone() };
-            let mut spelled = HashSet::new();
-            for path in self.spelled(*id)? {
-                if self.place(name, &path)?.is_some_and(|place| paths.contains(&place)) {
-                    spelled.insert(path);
-                }
-            }
+            let listed = self.spelled(*id)?;
+            let places = self.places(*id, &listed)?.into_iter();
+            let spelled: HashSet<Vec<u8>> =
+                places.filter(|(_, place)| paths.contains(place)).map(|(path, _)| path.clone()).collect();
             let mut sums = Vec::new();
             for line in dpkg::md5sums(&self.sums(*id)?) {
                 if spelled.contains(&[b"/", line.path].concat()) {

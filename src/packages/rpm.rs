@@ -7,14 +7,13 @@ use super::index::Index;
 use super::{
     Package, PackageDb, PackageError, PackageFile, PackageId, Record, SourcePackage, Taken, find, of_rootfs,
 };
-use crate::formats::rpm::{self, Header};
+use crate::formats::rpm::{self, Header, RpmFile};
 use crate::formats::sqlite::{Database, SqliteError, Value};
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::Rootfs;
 
 /// Where the database is: in the first place in Fedora and SUSE, in the second in RHEL and its like.
-const PLACES: [&str; 3] =
-    ["/usr/lib/sysimage/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite", "/root/.rpmdb/rpmdb.sqlite"];
+const PLACES: [&str; 2] = ["/usr/lib/sysimage/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite"];
 /// A list of packages for images without a database, in the form of Azure Linux: what scanners read there. A cut
 /// database would need its indexes, digests and signatures made anew, and would promise what rpm cannot keep.
 const MANIFEST: &str = "/var/lib/rpmmanifest/container-manifest-2";
@@ -136,13 +135,11 @@ impl PackageDb for Rpm<'_> {
     }
 
     fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {
-        let mut files = Vec::new();
-        for file in self.headers[package.0].files.iter().filter(|file| !file.is_ghost) {
-            let mode = file.mode.map(|mode| u32::from(mode) & 0o7777);
-            let path = self.directories.real(&file.path)?;
-            files.extend(path.map(|path| PackageFile { path, mode }));
-        }
-        Ok(files)
+        let listed: Vec<&RpmFile> =
+            self.headers[package.0].files.iter().filter(|file| !file.is_ghost).collect();
+        let places = self.directories.places(&listed, |file| &file.path)?.into_iter();
+        let mode = |file: &RpmFile| file.mode.map(|mode| u32::from(mode) & 0o7777);
+        Ok(places.map(|(file, path)| PackageFile { path, mode: mode(file) }).collect())
     }
 
     fn manifest(&self, taken: &Taken) -> Result<Vec<Record>, PackageError> {
@@ -152,15 +149,17 @@ impl PackageDb for Rpm<'_> {
         let mut text = String::new();
         for id in taken.keys() {
             let header = &self.headers[id.0];
-            let Header { name, version, release, size, build_time, install_time, .. } = header;
+            let Header { name, version, release, build_time, .. } = header;
             let vendor = header.vendor.as_deref().map_or_else(none, |vendor| vendor.replace('\t', " "));
             let epoch = header.epoch.map_or_else(none, |epoch| epoch.to_string());
             let architecture = header.architecture.clone().unwrap_or_else(none);
             let source = header.source_rpm.clone().unwrap_or_else(none);
-            let epoch_number = header.epoch.unwrap_or(0);
+            let number = header.epoch.unwrap_or(0);
+            // The third field would be the time of installation, which is that of a machine. The seventh would be the
+            // size of all files, which are not all here; syft (1.18) takes it for the epoch, if there is one.
             text.push_str(&format!(
-                "{name}\t{version}-{release}\t{install_time}\t{build_time}\t{vendor}\t{epoch}\t{size}\t\
-                 {architecture}\t{epoch_number}\t{source}\n"
+                "{name}\t{version}-{release}\t0\t{build_time}\t{vendor}\t{epoch}\t{number}\t{architecture}\t\
+                 {number}\t{source}\n"
             ));
         }
         Ok(vec![Record { path, bytes: text.into_bytes(), package: *first }])

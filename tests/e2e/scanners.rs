@@ -1,0 +1,230 @@
+//! What images tell of their packages, read by a scanner that knows nothing of minimage.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use minimage::closure::{Cause, Closure, Content, Demand, Met};
+use minimage::packages::{self, Record};
+use minimage::path::{RawPath, RootPath};
+use minimage::rootfs::{HostRootfs, Kind, Node};
+use minimage::roots::Origin;
+use serde_json::Value;
+
+use crate::minimage::Workspace;
+use crate::outcome::Outcome;
+use crate::requirement::{self, DPKG, RPM, SYFT, present};
+
+/// Packages with their versions.
+type Packages = BTreeSet<(String, String)>;
+
+/// Returns the packages that syft finds in `place`, all of the kind `kind`.
+fn listed(place: &Path, kind: &str) -> Packages {
+    let mut scan = Command::new(requirement::find("syft").unwrap());
+    scan.args(["scan", "--output", "json"]).arg(format!("dir:{}", place.display()));
+    let found = Outcome::of(scan.env("SYFT_CHECK_FOR_APP_UPDATE", "false")).success();
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let artifacts = found["artifacts"].as_array().unwrap().iter();
+    artifacts
+        .map(|artifact| {
+            assert_eq!(artifact["type"], kind, "{artifact}");
+            (word(&artifact["name"]), word(&artifact["version"]))
+        })
+        .collect()
+}
+
+/// Puts `paths` of the source and what tells of their packages into the directory `image`; returns the packages.
+fn image_of(source: &Path, paths: &[&str], image: &Path) -> Packages {
+    let rootfs = HostRootfs::open_directory(source).unwrap();
+    let db = packages::open(&rootfs).unwrap().expect("a database");
+    let mut closure = Closure::new();
+    let mut take = |path: &RawPath| {
+        let cause = Cause::Root(Origin::Argument(path.to_string()));
+        let met = closure.take(&rootfs, Demand { path: path.clone(), cause }).unwrap();
+        assert!(matches!(met, Met::At(_)), "{path} is there");
+    };
+    paths.iter().map(|path| RawPath::from(*path)).for_each(|path| take(&path));
+    packages::identity(&rootfs).unwrap().iter().for_each(&mut take);
+    let taken = packages::taken(&closure, &*db).unwrap();
+    let metadata = packages::metadata(&*db, &rootfs, taken).unwrap();
+    metadata.notices.iter().for_each(|(_, path)| {
+        let cause = Cause::Root(Origin::Argument(path.to_string()));
+        closure.take(&rootfs, Demand { path: path.clone(), cause }).unwrap();
+    });
+    for Record { path, bytes, .. } in metadata.records {
+        let node = Node::file(bytes.len() as u64);
+        closure.put(&path, node, Content::Generated(bytes), Cause::Layout);
+    }
+    write(&closure, source, image);
+    let names = metadata.taken.keys().map(|id| db.package(*id));
+    names.map(|package| (package.name.clone(), package.version.clone())).collect()
+}
+
+fn write(closure: &Closure, source: &Path, image: &Path) {
+    let inside = |top: &Path, path: &RootPath| top.join(str::from_utf8(path.relative()).unwrap());
+    fs::create_dir_all(image).unwrap();
+    for (path, entry) in closure.entries() {
+        let to = inside(image, path);
+        match (&entry.node.kind, &entry.content) {
+            (Kind::Directory, _) => fs::create_dir_all(to).unwrap(),
+            (Kind::Link(target), _) => std::os::unix::fs::symlink(target.to_string(), to).unwrap(),
+            (_, Content::Generated(bytes)) => fs::write(to, bytes).unwrap(),
+            (_, _) => drop(fs::copy(inside(source, path), to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn scanner_finds_the_debian_packages_that_files_came_from() {
+    if !present(&[SYFT, DPKG]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let image = workspace.path("image");
+    let paths = ["/usr/bin/curl", "/bin/sh", "/etc/alternatives/awk", "/lib/x86_64-linux-gnu/libc.so.6"];
+    let expected = image_of(Path::new("/"), &paths, &image);
+    let names: Vec<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    // base-files has the licences and says which system it is.
+    assert_eq!(names, ["base-files", "curl", "dash", "libc6", "mawk"]);
+    assert_eq!(listed(&image, "deb"), expected);
+    assert!(image.join("usr/share/doc/curl/copyright").is_file());
+    let query = Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", "curl"]).output();
+    let version = String::from_utf8(query.unwrap().stdout).unwrap();
+    assert!(expected.contains(&("curl".to_owned(), version)));
+}
+
+#[test]
+fn scanner_finds_the_alpine_packages_that_files_came_from() {
+    if !present(&[SYFT]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let (source, image) = (workspace.path("source"), workspace.path("image"));
+    let installed = "C:Q1aaaaaaaaaaaaaaaaaaaaaaaaaaa=\nP:zlib\nV:1.3.1-r0\nA:x86_64\no:zlib\nL:Zlib\nF:lib\nR:libz.so.1\n\n\
+        C:Q1bbbbbbbbbbbbbbbbbbbbbbbbbbb=\nP:busybox\nV:1.36.1-r29\nA:x86_64\no:busybox\nL:GPL-2.0-only\n\
+        F:bin\nR:busybox\nF:etc\nR:securetty\n\n\
+        C:Q1ccccccccccccccccccccccccccc=\nP:apk-tools\nV:2.14.4-r0\nA:x86_64\no:apk-tools\nF:sbin\nR:apk\n\n";
+    for (path, text) in [
+        ("lib/apk/db/installed", installed),
+        ("lib/libz.so.1", ""),
+        ("bin/busybox", ""),
+        ("etc/securetty", ""),
+        ("sbin/apk", ""),
+        ("etc/os-release", "ID=alpine\nVERSION_ID=3.20.0\nPRETTY_NAME=\"Alpine\"\n"),
+        ("etc/alpine-release", "3.20.0\n"),
+    ] {
+        put(&source.join(path), text);
+    }
+    let expected = image_of(&source, &["/bin/busybox", "/lib/libz.so.1"], &image);
+    let package = |name: &str, version: &str| (name.to_owned(), version.to_owned());
+    assert_eq!(expected, [package("busybox", "1.36.1-r29"), package("zlib", "1.3.1-r0")].into());
+    assert_eq!(listed(&image, "apk"), expected);
+}
+
+fn put(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+const SPEC: &str = "\
+Name: hello
+Version: 2.0
+Release: 3
+Epoch: 1
+Summary: A program
+License: MIT
+Provides: greeter
+Requires: hello-libs = 1:2.0-3
+%description
+.
+%package libs
+Summary: Its library
+Recommends: hello-data
+%description libs
+.
+%package data
+BuildArch: noarch
+Summary: Its data
+%description data
+.
+%package other
+Summary: Nobody needs it
+%description other
+.
+%install
+cd %{buildroot}
+mkdir -p usr/bin usr/lib64 usr/share/hello usr/share/licenses/hello var/lib/hello
+echo hello >usr/bin/hello
+echo libhello >usr/lib64/libhello.so.1
+echo data >usr/share/hello/data
+echo other >usr/bin/other
+echo MIT >usr/share/licenses/hello/LICENSE
+%files
+%attr(4755,root,root) /usr/bin/hello
+%license /usr/share/licenses/hello/LICENSE
+%dir %attr(0750,daemon,daemon) /var/lib/hello
+%ghost /var/lib/hello/state
+%files libs
+%attr(0755,root,root) /usr/lib64/libhello.so.1
+%files data
+/usr/share/hello
+%files other
+/usr/bin/other
+";
+
+/// Makes the packages of [`SPEC`] and installs them into a tree of their own, as rpm does it.
+fn rpm_tree(workspace: &Workspace) -> PathBuf {
+    let (top, tree) = (workspace.path("rpmbuild"), workspace.path("source"));
+    let spec = top.join("hello.spec");
+    put(&spec, SPEC);
+    put(&tree.join("etc/os-release"), "ID=fedora\nVERSION_ID=40\n");
+    let defined = |name: &str, value: &str| ["--define".to_owned(), format!("{name} {value}")];
+    let mut build = Command::new("rpmbuild");
+    build.args(defined("_topdir", top.to_str().unwrap())).args(defined("debug_package", "%{nil}"));
+    build.args(defined("__os_install_post", "%{nil}")).arg("-bb").arg(&spec);
+    Outcome::of(&mut build).success();
+    let mut files = Vec::new();
+    for directory in ["RPMS/noarch", "RPMS/x86_64", "RPMS/aarch64"] {
+        let Ok(entries) = fs::read_dir(top.join(directory)) else { continue };
+        files.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    let mut install = Command::new("rpm");
+    install.args(["--install", "--nodeps", "--noscripts", "--root"]).arg(&tree);
+    install.args(defined("_dbpath", "/usr/lib/sysimage/rpm"));
+    Outcome::of(install.args(files)).success();
+    tree
+}
+
+#[test]
+fn scanner_finds_the_rpm_packages_that_files_came_from() {
+    if !present(&[SYFT, RPM]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let tree = rpm_tree(&workspace);
+    let rootfs = HostRootfs::open_directory(&tree).unwrap();
+    let db = packages::open(&rootfs).unwrap().expect("a database");
+    let of = |path: &str| {
+        let path = RootPath::from_normal(path.as_bytes()).unwrap();
+        let owners = db.owners(&path).unwrap().into_iter().map(|id| db.package(id).name.clone());
+        owners.collect::<Vec<_>>()
+    };
+    assert_eq!(of("/usr/bin/hello"), ["hello"]);
+    assert_eq!(of("/usr/lib64/libhello.so.1"), ["hello-libs"]);
+    assert_eq!(of("/usr/share/hello/data"), ["hello-data"]);
+    assert_eq!(of("/etc/os-release"), [""; 0]);
+    let family = packages::family(&*db, db.named("hello")[0]);
+    let names: Vec<_> = family.into_iter().map(|id| db.package(id).name.as_str()).collect();
+    assert_eq!(names, ["hello", "hello-libs", "hello-data"]);
+    let modes: Vec<_> = db.files(db.named("hello")[0]).unwrap().into_iter().map(|file| file.mode).collect();
+    assert_eq!(modes, [Some(0o4755), Some(0o644), Some(0o750)], "what is only claimed is left out");
+
+    let image = workspace.path("image");
+    let expected = image_of(&tree, &["/usr/bin/hello", "/usr/lib64/libhello.so.1"], &image);
+    let package = |name: &str| (name.to_owned(), "1:2.0-3".to_owned());
+    assert_eq!(expected, [package("hello"), package("hello-libs")].into());
+    assert_eq!(listed(&image, "rpm"), expected);
+    assert!(image.join("usr/share/licenses/hello/LICENSE").is_file());
+}
