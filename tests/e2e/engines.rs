@@ -134,7 +134,10 @@ impl Podman {
         let directory = self.storage.join("bin");
         fs::create_dir_all(&directory).unwrap();
         let command = self.command();
-        let words = [command.get_program()].into_iter().chain(command.get_args());
+        // By its path: by its name, the script would find itself.
+        let podman = find("podman").unwrap();
+        let words = command.get_args().skip(1);
+        let words = [command.get_program(), podman.as_os_str()].into_iter().chain(words);
         let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
         let home = sandbox().subdirectory("home");
         let script = format!("#!/bin/sh\nHOME={} exec {} \"$@\"\n", home.display(), words.join(" "));
