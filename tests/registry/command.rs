@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Bench;
-use super::stub::{Reply, Stub};
+use super::stub::{Reply, Stub, answer};
 use crate::command::{Outcome, minimage, run};
 use crate::tree_text::Tree;
 
@@ -157,4 +157,34 @@ fn what_a_killed_build_left_goes_with_the_next() {
     assert_eq!(scratch(), in_use);
     assert_eq!(build().code, Some(0));
     assert!(scratch().is_empty());
+}
+
+/// Proxies carry what is far away, and never what is on this machine.
+#[test]
+fn proxies_are_for_what_is_far_away() {
+    let home = home();
+    let proxy = Stub::start(|it| if it.method == "CONNECT" { answer(405, &[], "") } else { None });
+    let stub = Stub::plain();
+    let push = |name: &str| {
+        let words = [
+            "build",
+            "--from",
+            "./rootfs",
+            "--insecure-registry",
+            "registry.test",
+            "--push",
+            name,
+            "/app/main",
+        ];
+        let proxy = format!("http://{}", proxy.address);
+        let outcome =
+            run(minimage(home.path()).args(words).env("http_proxy", &proxy).env("https_proxy", &proxy));
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    };
+    push(&format!("{}/app:1", stub.address));
+    assert_eq!(proxy.log(), Vec::<String>::new());
+    assert_eq!(stub.count("PUT", "/manifests/1"), 1);
+    push("registry.test/app:1");
+    assert_eq!(proxy.count("PUT", "/manifests/1"), 1);
+    assert_eq!(proxy.count("CONNECT", "registry.test:443"), proxy.count("CONNECT", ""));
 }

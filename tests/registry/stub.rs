@@ -132,6 +132,8 @@ fn serve(stream: &TcpStream, content: &Mutex<Content>, rule: &Rule) -> std::io::
         let line = String::from_utf8_lossy(&line).into_owned();
         let mut words = line.split_whitespace();
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        // As a proxy is asked.
+        let target = target.strip_prefix("http://registry.test").unwrap_or(target);
         let mut request = Request {
             method: method.to_owned(),
             target: target.to_owned(),
