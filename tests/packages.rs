@@ -127,17 +127,48 @@ fn taken(db: &dyn PackageDb, rootfs: &dyn Rootfs) -> Taken {
     taken
 }
 
-#[test]
-fn entries_know_their_package() {
-    let tree = trees().into_iter().find(|tree| tree.name == "dpkg").expect("a tree");
-    let rootfs = tree.to_memory();
-    let db = packages::open(&rootfs).expect("a readable database").expect("a database");
+/// Returns the closure of `paths` in `rootfs`.
+fn closure(rootfs: &MemoryRootfs, paths: &[&str]) -> Closure {
     let mut closure = Closure::new();
-    for path in ["/bin/sh", "/etc/alternatives/awk", "/usr/share/doc/mawk/copyright", "/opt/own"] {
-        let cause = Cause::Root(Origin::Argument(path.to_owned()));
-        let met = closure.take(&rootfs, Demand { path: path.into(), cause }).expect("a readable tree");
+    for path in paths {
+        let cause = Cause::Root(Origin::Argument((*path).to_owned()));
+        let met =
+            closure.take(rootfs, Demand { path: RawPath::from(*path), cause }).expect("a readable tree");
         assert!(matches!(met, Met::At(_)), "{path}");
     }
+    closure
+}
+
+/// Returns the tree called `name`.
+fn tree(name: &str) -> Tree {
+    trees().into_iter().find(|tree| tree.name == name).expect("a tree")
+}
+
+#[test]
+fn closure_tells_of_its_packages() {
+    let rootfs = tree("dpkg").to_memory();
+    let db = packages::open(&rootfs).expect("a readable database");
+    let mut closure = closure(&rootfs, &["/bin/sh", "/lib/mawk", "/opt/own"]);
+    let before: BTreeSet<_> = closure.entries().map(|(path, _)| path.clone()).collect();
+    let cause = |by: RootPath, package: String| Cause::CommandWord { by, word: package.into_bytes() };
+    packages::describe(&mut closure, &rootfs, db.as_deref(), &cause).expect("a readable database");
+    let mut text = String::new();
+    for (path, entry) in closure.entries().filter(|(path, _)| !before.contains(path)) {
+        if entry.node.kind != Kind::Directory {
+            let by = |demand: &&Demand| demand.cause.by().map_or("a root".to_owned(), ToString::to_string);
+            let chain: Vec<_> = closure.why(path).iter().map(by).collect();
+            writeln!(text, "{path} < {}", chain.join(" < ")).expect("a string grows");
+        }
+    }
+    golden::check([("packages/told.txt".to_owned(), text)]);
+}
+
+#[test]
+fn entries_know_their_package() {
+    let rootfs = tree("dpkg").to_memory();
+    let db = packages::open(&rootfs).expect("a readable database").expect("a database");
+    let paths = ["/bin/sh", "/etc/alternatives/awk", "/usr/share/doc/mawk/copyright", "/opt/own"];
+    let mut closure = closure(&rootfs, &paths);
     packages::attribute(&mut closure, &*db).expect("a readable database");
     let mut text = String::new();
     for (path, entry) in closure.entries() {

@@ -1,11 +1,12 @@
 //! What was taken of each package -> what an image tells of them to scanners and lawyers.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{PackageDb, PackageError, PackageId, Record, Taken, of_rootfs, read_real};
-use crate::closure::{Closure, Content};
+use crate::closure::{Cause, Closure, Content, Demand};
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Kind, Rootfs, chase};
+use crate::rootfs::{Kind, Node, Rootfs, chase};
 
 /// What says which system the files come from; scanners choose their data by it. Links among them are followed.
 const IDENTITY: [&str; 5] = [
@@ -23,12 +24,46 @@ const NOTICE_MAX: u64 = 16 << 20;
 /// What an image tells of the packages in it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// Paths of the source to take, each with the package that it tells of.
+    /// Paths of the source to take, each with the package that it tells of. A package that is here only because it
+    /// brings a notice comes after that.
     pub notices: Vec<(PackageId, RawPath)>,
     /// Files to make.
     pub records: Vec<Record>,
     /// What there is of each package then: what was given, and notices that came from packages.
     pub taken: Taken,
+    /// A path of each package that is there without what this adds, or that the notices before its own bring.
+    pub through: BTreeMap<PackageId, RootPath>,
+}
+
+/// Puts into `closure` what says which system its files come from, and what an image tells of the packages in it.
+/// `cause` makes the reason, given a path of a package and the package's name.
+///
+/// # Errors
+/// [`PackageError`] if `rootfs` or its database cannot be read.
+pub fn describe(
+    closure: &mut Closure,
+    rootfs: &dyn Rootfs,
+    db: Option<&dyn PackageDb>,
+    cause: &dyn Fn(RootPath, String) -> Cause,
+) -> Result<(), PackageError> {
+    let error = of_rootfs(rootfs);
+    for path in identity(rootfs)? {
+        closure.take(rootfs, Demand { path, cause: Cause::Layout }).map_err(&error)?;
+    }
+    let Some(db) = db else { return Ok(()) };
+    let Metadata { notices, records, through, .. } = metadata(db, rootfs, taken(closure, db)?)?;
+    let cause = |package: PackageId| {
+        let by = through.get(&package).cloned();
+        by.map_or(Cause::Layout, |by| cause(by, db.package(package).name.clone()))
+    };
+    for (package, path) in notices {
+        closure.take(rootfs, Demand { path, cause: cause(package) }).map_err(&error)?;
+    }
+    for Record { path, bytes, package } in records {
+        let node = Node::file(bytes.len() as u64);
+        closure.put(&path, node, Content::Generated(bytes), cause(package));
+    }
+    Ok(())
 }
 
 /// Returns the paths in `rootfs` that say which system it is.
@@ -67,22 +102,22 @@ pub fn taken(closure: &Closure, db: &dyn PackageDb) -> Result<Taken, PackageErro
 /// # Errors
 /// [`PackageError`] if the source or its database cannot be read.
 pub fn metadata(db: &dyn PackageDb, rootfs: &dyn Rootfs, taken: Taken) -> Result<Metadata, PackageError> {
-    let mut todo: Vec<PackageId> = taken.keys().copied().collect();
-    let mut done = BTreeSet::new();
-    let mut metadata = Metadata { taken, ..Metadata::default() };
-    while let Some(package) = todo.pop() {
-        if !done.insert(package) {
-            continue;
-        }
+    let through = taken.iter().filter_map(|(package, paths)| Some((*package, paths.first()?.clone())));
+    let mut metadata = Metadata { through: through.collect(), ..Metadata::default() };
+    let mut todo: VecDeque<PackageId> = taken.keys().copied().collect();
+    metadata.taken = taken;
+    while let Some(package) = todo.pop_front() {
         for (path, real) in notices(db, rootfs, package)? {
             metadata.notices.push((package, path));
             for owner in db.owners(&real)? {
                 metadata.taken.entry(owner).or_default().insert(real.clone());
-                todo.push(owner);
+                if let Entry::Vacant(vacant) = metadata.through.entry(owner) {
+                    vacant.insert(real.clone());
+                    todo.push_back(owner);
+                }
             }
         }
     }
-    metadata.notices.sort();
     metadata.records = db.manifest(&metadata.taken)?;
     Ok(metadata)
 }

@@ -17,7 +17,7 @@ pub use attribute::attribute;
 pub use data::run_time_files;
 pub use dpkg::Dpkg;
 pub use family::family;
-pub use metadata::{Metadata, identity, metadata, taken};
+pub use metadata::{Metadata, describe, identity, metadata, taken};
 pub use rpm::Rpm;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use minimage::closure::{Cause, Closure, Content, Demand, Met};
-use minimage::packages::{self, Record};
+use minimage::packages;
 use minimage::path::{RawPath, RootPath};
-use minimage::rootfs::{HostRootfs, Kind, Node};
+use minimage::rootfs::{HostRootfs, Kind};
 use minimage::roots::Origin;
 use serde_json::Value;
 
@@ -40,25 +40,22 @@ fn image_of(source: &Path, paths: &[&str], image: &Path) -> Packages {
     let rootfs = HostRootfs::open_directory(source).unwrap();
     let db = packages::open(&rootfs).unwrap().expect("a database");
     let mut closure = Closure::new();
-    let mut take = |path: &RawPath| {
-        let cause = Cause::Root(Origin::Argument(path.to_string()));
-        let met = closure.take(&rootfs, Demand { path: path.clone(), cause }).unwrap();
+    for path in paths {
+        let cause = Cause::Root(Origin::Argument((*path).to_owned()));
+        let met = closure.take(&rootfs, Demand { path: RawPath::from(*path), cause }).unwrap();
         assert!(matches!(met, Met::At(_)), "{path} is there");
-    };
-    paths.iter().map(|path| RawPath::from(*path)).for_each(|path| take(&path));
-    packages::identity(&rootfs).unwrap().iter().for_each(&mut take);
-    let taken = packages::taken(&closure, &*db).unwrap();
-    let metadata = packages::metadata(&*db, &rootfs, taken).unwrap();
-    metadata.notices.iter().for_each(|(_, path)| {
-        let cause = Cause::Root(Origin::Argument(path.to_string()));
-        closure.take(&rootfs, Demand { path: path.clone(), cause }).unwrap();
-    });
-    for Record { path, bytes, .. } in metadata.records {
-        let node = Node::file(bytes.len() as u64);
-        closure.put(&path, node, Content::Generated(bytes), Cause::Layout);
+    }
+    // On the command line, it has a cause of its own.
+    let cause = |by: RootPath, _: String| Cause::LoaderConfig { by };
+    packages::describe(&mut closure, &rootfs, Some(&*db), &cause).unwrap();
+    for (path, _) in closure.entries() {
+        let chain = closure.why(path);
+        let root = chain.last().map(|demand| &demand.cause);
+        assert!(matches!(root, Some(Cause::Root(_) | Cause::Layout)), "{path} leads to a root: {chain:?}");
     }
     write(&closure, source, image);
-    let names = metadata.taken.keys().map(|id| db.package(*id));
+    let taken = packages::taken(&closure, &*db).unwrap();
+    let names = taken.keys().map(|id| db.package(*id));
     names.map(|package| (package.name.clone(), package.version.clone())).collect()
 }
 
