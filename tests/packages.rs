@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 
-use minimage::closure::{Cause, Closure, Demand, Met};
+use minimage::closure::{Cause, Closure, Content, Demand, Met};
 use minimage::explain::Explain;
 use minimage::packages::{self, PackageDb, PackageId, Record, Taken};
 use minimage::path::{RawPath, RootPath, show};
-use minimage::rootfs::{Kind, MemoryRootfs, Rootfs, chase};
+use minimage::rootfs::{Kind, MemoryRootfs, Node, Rootfs, chase};
 use minimage::roots::Origin;
 
 use crate::golden;
@@ -149,6 +149,9 @@ fn closure_tells_of_its_packages() {
     let rootfs = tree("dpkg").to_memory();
     let db = packages::open(&rootfs).expect("a readable database");
     let mut closure = closure(&rootfs, &["/bin/sh", "/lib/mawk", "/opt/own"]);
+    let path = |text: &str| RootPath::from_normal(text.as_bytes()).expect("a normal path");
+    let cause = Cause::Root(Origin::Argument("/usr/bin/git:/opt/moved".to_owned()));
+    closure.put(&path("/opt/moved"), Node::file(0), Content::Source(path("/usr/bin/git")), cause);
     let before: BTreeSet<_> = closure.entries().map(|(path, _)| path.clone()).collect();
     let cause = |by: RootPath, package: String| Cause::CommandWord { by, word: package.into_bytes() };
     packages::describe(&mut closure, &rootfs, db.as_deref(), &cause).expect("a readable database");

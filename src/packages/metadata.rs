@@ -52,6 +52,8 @@ pub fn describe(
     }
     let Some(db) = db else { return Ok(()) };
     let Metadata { notices, records, through, .. } = metadata(db, rootfs, taken(closure, db)?)?;
+    let through: BTreeMap<PackageId, RootPath> =
+        through.into_iter().map(|(package, path)| (package, place(closure, path))).collect();
     let cause = |package: PackageId| {
         let by = through.get(&package).cloned();
         by.map_or(Cause::Layout, |by| cause(by, db.package(package).name.clone()))
@@ -64,6 +66,16 @@ pub fn describe(
         closure.put(&path, node, Content::Generated(bytes), cause(package));
     }
     Ok(())
+}
+
+/// Returns where the file `source` of the source is in the image: at its own path, or where it was put.
+fn place(closure: &Closure, source: RootPath) -> RootPath {
+    let is_it = |content: &Content| matches!(content, Content::Source(path) if *path == source);
+    let moved = match closure.entry(&source) {
+        Some(_) => None,
+        None => closure.entries().find(|(_, entry)| is_it(&entry.content)),
+    };
+    moved.map_or_else(|| source.clone(), |(path, _)| path.clone())
 }
 
 /// Returns the paths in `rootfs` that say which system it is.
