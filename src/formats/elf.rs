@@ -548,6 +548,23 @@ impl Elf {
     /// # Errors
     /// [`ElfError::Read`].
     pub fn soname_strings(&self, file: &dyn ReadAt) -> Result<Vec<Vec<u8>>, ElfError> {
+        let mut names = BTreeSet::new();
+        self.visit_constants(file, |bytes| names.extend(sonames_in(bytes).map(<[u8]>::to_vec)))?;
+        Ok(names.into_iter().collect())
+    }
+
+    /// Returns whether `text` is in read-only data.
+    ///
+    /// # Errors
+    /// [`ElfError::Read`].
+    pub fn has_text(&self, file: &dyn ReadAt, text: &[u8]) -> Result<bool, ElfError> {
+        let mut is_there = false;
+        self.visit_constants(file, |bytes| is_there |= memchr::memmem::find(bytes, text).is_some())?;
+        Ok(is_there)
+    }
+
+    /// Shows each stretch of read-only data to `visit`.
+    fn visit_constants(&self, file: &dyn ReadAt, mut visit: impl FnMut(&[u8])) -> Result<(), ElfError> {
         let window = Window::new(file);
         let has_own_segment = self.loads.iter().any(|load| load.kind == LoadKind::ReadOnly);
         let wanted = |load: &&Load| match load.kind {
@@ -556,13 +573,11 @@ impl Elf {
             LoadKind::Code => !has_own_segment,
             LoadKind::Writable => false,
         };
-        let mut names = BTreeSet::new();
         for load in self.loads.iter().filter(wanted) {
             let held = file.size().saturating_sub(load.offset).min(load.size).min(READ_ONLY_MAX);
-            let bytes = window.prefix(load.offset, usize::try_from(held).unwrap_or(0))?;
-            names.extend(sonames_in(&bytes).map(<[u8]>::to_vec));
+            visit(&window.prefix(load.offset, usize::try_from(held).unwrap_or(0))?);
         }
-        Ok(names.into_iter().collect())
+        Ok(())
     }
 
     fn u16(&self, bytes: &[u8], at: usize) -> u16 {

@@ -13,16 +13,20 @@
     )
 )]
 
+pub mod accounts;
 pub mod apk;
+pub mod directives;
 pub mod dlopen_note;
 pub mod dpkg;
 pub mod elf;
 pub mod ldso_cache;
 pub mod ldso_conf;
+pub mod nsswitch;
 pub mod rpm;
 pub mod shell;
 pub mod sqlite;
 pub mod tar;
+pub mod tmpfiles;
 
 use std::io;
 
