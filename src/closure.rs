@@ -55,6 +55,17 @@ pub enum Content {
     Generated(Vec<u8>),
 }
 
+/// Who may do what with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits with set-id and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 /// Names a [`Demand`] of its closure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DemandId(usize);
@@ -120,6 +131,36 @@ pub enum Cause {
     Libc {
         /// The library.
         by: RootPath,
+    },
+    /// A rule of the catalogue, triggered by `by`.
+    Rule {
+        /// The path that triggered it.
+        by: RootPath,
+        /// The rule's ID.
+        rule: String,
+        /// Why there is such a rule.
+        why: String,
+    },
+    /// It belongs to the package of a root program, or to that package's family.
+    PackageData {
+        /// The root program, or the interpreter of a root script.
+        by: RootPath,
+        /// The package that has it.
+        package: String,
+    },
+    /// A user or group who is named in it: an owner of `by`, or somebody whom `by` names.
+    UserDb {
+        /// The path.
+        by: RootPath,
+        /// The user or group.
+        name: String,
+    },
+    /// What scanners and lawyers look for: the package of `by` is in the image.
+    Metadata {
+        /// A path of the package.
+        by: RootPath,
+        /// The package.
+        package: String,
     },
     /// Every image has it.
     Layout,
@@ -234,6 +275,18 @@ impl Closure {
         }
     }
 
+    /// Gives the entry at `path` another owner, group and mode, if there is one.
+    pub fn set_access(&mut self, path: &RootPath, access: Access) {
+        if let Some(Entry { node, .. }) = self.entries.get_mut(path) {
+            (node.mode, node.uid, node.gid) = (access.mode, access.uid, access.gid);
+        }
+    }
+
+    /// Takes the entries at `path` and below it out again.
+    pub fn remove(&mut self, path: &RootPath) {
+        self.entries.retain(|entry, _| !entry.is_within(path));
+    }
+
     fn ask(&mut self, demand: Demand) -> DemandId {
         let next = DemandId(self.demands.len());
         let id = *self.ids.entry(demand.clone()).or_insert(next);
@@ -261,6 +314,10 @@ impl Closure {
     }
 
     fn add(&mut self, path: RootPath, node: Node, content: Content, reason: Reason) {
+        // Every image has a top; no layer says so.
+        if path.is_root() {
+            return;
+        }
         let new = Entry { node, content, reasons: BTreeSet::new(), owner: None };
         let entry = self.entries.entry(path).or_insert(new);
         entry.reasons.insert(reason);
@@ -299,7 +356,11 @@ impl Cause {
             | Self::Shebang { by }
             | Self::CommandWord { by, .. }
             | Self::LoaderConfig { by }
-            | Self::Libc { by } => Some(by),
+            | Self::Libc { by }
+            | Self::Rule { by, .. }
+            | Self::PackageData { by, .. }
+            | Self::UserDb { by, .. }
+            | Self::Metadata { by, .. } => Some(by),
             Self::Root(_) | Self::Layout => None,
         }
     }
@@ -326,6 +387,10 @@ impl fmt::Display for Cause {
             Self::Libc { by } => {
                 write!(f, "part of every image with the C library `{by}`, which share a layer")
             }
+            Self::Rule { by, rule, why } => write!(f, "rule `{rule}` for `{by}`: {why}"),
+            Self::PackageData { by, package } => write!(f, "package `{package}` has it for `{by}`"),
+            Self::UserDb { by, name } => write!(f, "`{by}` belongs to `{name}` or names it"),
+            Self::Metadata { by, package } => write!(f, "tells that `{by}` is of package `{package}`"),
             Self::Layout => f.write_str("part of every image"),
         }
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use fast_glob::glob_match;
 use thiserror::Error;
 
+use crate::explain::{Explain, Explanation, Failure};
 use crate::path::{RootPath, show};
 
 /// How many patterns the braces of one may stand for.
@@ -37,6 +38,16 @@ pub enum Part {
 pub struct GlobError {
     text: String,
     what: &'static str,
+}
+
+impl Explain for GlobError {
+    fn explain(&self) -> Vec<Explanation> {
+        vec![Explanation::new("bad-pattern", self.to_string()).fix("write for example `/etc/nginx/**`")]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
 }
 
 impl Glob {

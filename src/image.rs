@@ -1,5 +1,7 @@
 //! Layers + config -> a sealed manifest in a layout.
 
+use std::collections::{BTreeMap, HashMap};
+
 use thiserror::Error;
 
 use crate::explain::{Explain, Explanation};
@@ -10,7 +12,7 @@ use crate::oci::{
     MediaType, Os, RootFsBuilder, RuntimeConfigBuilder, Sealed,
 };
 use crate::path::{RawPath, RootPath};
-use crate::resolve::{Object, Program};
+use crate::resolve::{Object, Program, Resolution};
 use crate::spec::{ConfigEdits, Epoch, STANDARD_PATH};
 
 /// What machine an image is for.
@@ -46,6 +48,14 @@ pub enum ImageError {
         /// What that is for.
         other_machine: String,
     },
+    /// The root programs are for another platform than the user says.
+    #[error("the image is for linux/{found}, not {asked}")]
+    OtherPlatform {
+        /// What the user says.
+        asked: String,
+        /// What the programs are for.
+        found: String,
+    },
     /// The config can only hold text.
     #[error("`{path}` has a name that is not UTF-8, which an image config cannot hold")]
     NotText {
@@ -77,6 +87,8 @@ impl Explain for ImageError {
             Self::MixedMachines { .. } => {
                 explanation("mixed-machines").fix("build one image for each platform")
             }
+            Self::OtherPlatform { .. } => explanation("other-platform")
+                .fix("take the programs from a source for that platform, or leave `--platform` away"),
             Self::UnknownMachine { .. } => explanation("unknown-machine").fix("name a program for Linux"),
             Self::NotText { .. } => explanation("name-not-text").fix("rename it in the source"),
             Self::WhoseArguments { .. } => explanation("arguments-for-several").fix(
@@ -94,27 +106,49 @@ impl Explain for ImageError {
     }
 }
 
-/// Returns the config of an image of `programs`, without its layers.
+/// Returns the config of an image of `resolution`, without its layers.
 ///
 /// # Errors
 /// [`ImageError::MixedMachines`], [`ImageError::UnknownMachine`], [`ImageError::NotText`],
-/// [`ImageError::WhoseArguments`].
-pub fn config(programs: &[Program], edits: &ConfigEdits, epoch: Epoch) -> Result<Config, ImageError> {
-    let mut runtime =
-        RuntimeConfigBuilder::default().env(vec![format!("PATH={}", path(programs)?)]).working_dir("/");
-    match programs {
-        [program] => {
-            runtime = runtime.entrypoint(vec![text(&program.path)?]);
-            if !edits.arguments.is_empty() {
-                runtime = runtime.cmd(edits.arguments.clone());
-            }
+/// [`ImageError::WhoseArguments`], [`ImageError::OtherPlatform`].
+pub fn config(resolution: &Resolution, edits: &ConfigEdits, epoch: Epoch) -> Result<Config, ImageError> {
+    let programs = resolution.programs.as_slice();
+    let mut env = vec![("PATH".to_owned(), path(programs)?)];
+    // A rule gives a variable only where nobody else does.
+    let given = resolution.env.iter().filter(|(key, _)| !edits.env.contains_key(*key));
+    for (key, value) in given.chain(&edits.env) {
+        match env.iter_mut().find(|(known, _)| known == key) {
+            Some((_, known)) => known.clone_from(value),
+            None => env.push((key.clone(), value.clone())),
         }
-        several if !edits.arguments.is_empty() => {
-            return Err(ImageError::WhoseArguments { count: several.len() });
-        }
-        _ => {}
+    }
+    let env: Vec<_> = env.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut runtime = RuntimeConfigBuilder::default().env(env).working_dir("/");
+    let entrypoint = match (&edits.entrypoint, programs) {
+        (Some(words), _) => Some(words.clone()),
+        (None, [program]) => Some(vec![text(&program.path)?]),
+        _ => None,
+    };
+    if entrypoint.is_none() && !edits.arguments.is_empty() {
+        return Err(ImageError::WhoseArguments { count: programs.len() });
+    }
+    if let Some(words) = entrypoint {
+        runtime = runtime.entrypoint(words);
+    }
+    if let Some(words) = edits.cmd.as_ref().or(Some(&edits.arguments)).filter(|words| !words.is_empty()) {
+        runtime = runtime.cmd(words.clone());
+    }
+    if let Some(user) = &edits.user {
+        runtime = runtime.user(user.to_string());
+    }
+    if !edits.labels.is_empty() {
+        let labels: HashMap<_, _> = edits.labels.clone().into_iter().collect();
+        runtime = runtime.labels(labels);
     }
     let machine = machine_of_all(programs)?;
+    if let Some(asked) = edits.platform.as_ref().filter(|asked| !machine.is(asked)) {
+        return Err(ImageError::OtherPlatform { asked: asked.clone(), found: machine.to_string() });
+    }
     let mut config = ConfigBuilder::default()
         .created(epoch.to_rfc3339())
         .architecture(machine.architecture)
@@ -127,13 +161,14 @@ pub fn config(programs: &[Program], edits: &ConfigEdits, epoch: Epoch) -> Result
     Ok(complete(config.build()))
 }
 
-/// Stores `config`, with `layers` entered into it, and the manifest of both. Returns the manifest's descriptor.
+/// Stores `config`, with `layers` entered into it, and the manifest of both, with `annotations`. Returns the manifest's descriptor.
 ///
 /// # Errors
 /// [`ImageError::Json`], [`ImageError::Layout`].
 pub fn assemble(
     layers: &[Layer],
     mut config: Config,
+    annotations: &BTreeMap<String, String>,
     epoch: Epoch,
     layout: &Layout,
 ) -> Result<Descriptor, ImageError> {
@@ -147,14 +182,16 @@ pub fn assemble(
     let json = |source| ImageError::Json { source };
     let config = Sealed::new(config).map_err(json)?;
     let config = layout.put(&config, MediaType::ImageConfig)?;
-    let manifest: Manifest = complete(
-        ManifestBuilder::default()
-            .schema_version(2_u32)
-            .media_type(MediaType::ImageManifest)
-            .config(config)
-            .layers(layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
-            .build(),
-    );
+    let mut manifest = ManifestBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageManifest)
+        .config(config)
+        .layers(layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>());
+    if !annotations.is_empty() {
+        let annotations: HashMap<_, _> = annotations.clone().into_iter().collect();
+        manifest = manifest.annotations(annotations);
+    }
+    let manifest: Manifest = complete(manifest.build());
     let manifest = Sealed::new(manifest).map_err(json)?;
     Ok(layout.put(&manifest, MediaType::ImageManifest)?)
 }
@@ -236,6 +273,14 @@ fn machine_of_all(programs: &[Program]) -> Result<Machine, ImageError> {
         }
     }
     Ok(first.map_or_else(host, |(_, machine)| machine))
+}
+
+impl Machine {
+    /// Returns whether `platform`, as `[linux/]ARCH[/VARIANT]`, is this one; without a variant, any will do.
+    fn is(&self, platform: &str) -> bool {
+        let platform = platform.strip_prefix("linux/").unwrap_or(platform);
+        self.to_string() == platform || self.architecture.to_string() == platform
+    }
 }
 
 impl std::fmt::Display for Machine {

@@ -10,6 +10,7 @@ pub mod oci;
 pub mod observer;
 pub mod formats;
 pub mod roots;
+pub mod rules;
 pub mod spec;
 pub mod rootfs;
 pub mod archive;

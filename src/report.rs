@@ -37,6 +37,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Libraries that are named in read-only data of the programs, and not taken.
     pub hints: Vec<HintRecord>,
+    /// What the image could hold and does not.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutRecord>,
 }
 
 /// One demand.
@@ -49,7 +52,23 @@ pub struct DemandRecord {
     /// The path that asked, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// The rule or package behind it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The same in words.
+    pub text: String,
+}
+
+/// One thing that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutRecord {
+    /// `suggested`, `sensitive`, `script`, `unloadable` or `missing`.
+    pub kind: String,
+    /// The path, name or rule.
+    pub what: String,
+    /// How to take it.
+    pub how: String,
+    /// Why it was left out, in words.
     pub text: String,
 }
 
@@ -161,6 +180,16 @@ impl Report {
                     soname: show(&hint.soname),
                     path: hint.path.to_string(),
                     named_by: hint.by.to_string(),
+                })
+                .collect(),
+            left_out: resolution
+                .left_out
+                .iter()
+                .map(|left| LeftOutRecord {
+                    kind: left.kind().to_owned(),
+                    what: left.what(),
+                    how: left.how(),
+                    text: left.to_string(),
                 })
                 .collect(),
         }
@@ -297,12 +326,22 @@ impl DemandRecord {
             Cause::CommandWord { .. } => "command-word",
             Cause::LoaderConfig { .. } => "loader-config",
             Cause::Libc { .. } => "libc",
+            Cause::Rule { .. } => "rule",
+            Cause::PackageData { .. } => "package-data",
+            Cause::UserDb { .. } => "user-db",
+            Cause::Metadata { .. } => "metadata",
             Cause::Layout => "layout",
         };
         Self {
             path: demand.path.to_string(),
             kind: kind.to_owned(),
             by: demand.cause.by().map(ToString::to_string),
+            name: match &demand.cause {
+                Cause::Rule { rule: name, .. } | Cause::PackageData { package: name, .. } => {
+                    Some(name.clone())
+                }
+                _ => None,
+            },
             text: demand.cause.to_string(),
         }
     }

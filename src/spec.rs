@@ -1,5 +1,8 @@
 //! Flags, project file or frontend options -> [`BuildSpec`]: everything that a build depends on, as values.
 
+mod selection;
+
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -17,6 +20,10 @@ use crate::oci::{MediaType, Reference, ReferenceError};
 use crate::path::RawPath;
 use crate::roots::Root;
 
+pub use selection::{
+    Generated, PackageData, RunAs, RunAsError, Selection, SensitiveFiles, Suggested, Unowned, With,
+};
+
 /// The directories of an image's PATH, in the order that Docker and most distributions have.
 pub const STANDARD_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -30,6 +37,10 @@ pub struct BuildSpec {
     pub roots: Vec<Root>,
     /// How names are looked up.
     pub search: Search,
+    /// What is taken besides what the roots need to load.
+    pub selection: Selection,
+    /// Rules of the user: pairs of a name for messages and a text.
+    pub rules: Vec<(String, String)>,
     /// What the image config says beyond what follows from the roots.
     pub config: ConfigEdits,
     /// The time that every file and document of the image carries.
@@ -273,6 +284,20 @@ impl Search {
 pub struct ConfigEdits {
     /// The words after `--`: arguments of the one program.
     pub arguments: Vec<String>,
+    /// What is started, instead of the one program.
+    pub entrypoint: Option<Vec<String>>,
+    /// The default arguments, instead of the words after `--`.
+    pub cmd: Option<Vec<String>>,
+    /// Variables of the environment; they win over those that rules give.
+    pub env: BTreeMap<String, String>,
+    /// Labels of the config.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The user that the image runs as.
+    pub user: Option<RunAs>,
+    /// The platform that the image is meant to be for, as `linux/ARCH[/VARIANT]`.
+    pub platform: Option<String>,
 }
 
 /// How layers are cut and compressed.
@@ -284,6 +309,17 @@ pub struct LayerOptions {
     pub compression: Compression,
     /// How many threads compress. The bytes do not depend on it.
     pub threads: NonZeroUsize,
+}
+
+impl Default for LayerOptions {
+    /// Returns the choice of who does not choose, on one thread.
+    fn default() -> Self {
+        Self {
+            layering: Layering::default(),
+            compression: Compression::default(),
+            threads: NonZeroUsize::MIN,
+        }
+    }
 }
 
 /// What goes into which layer.

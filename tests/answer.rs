@@ -5,10 +5,13 @@ use std::fmt::Write;
 use minimage::closure::{Cause, Closure, Reason, Role};
 use minimage::explain::Explain;
 use minimage::path::{RawPath, show};
-use minimage::resolve::{self, Circumstances, Linkage, ObjectList, Privilege, ResolveError, Resolver};
+use minimage::resolve::{
+    self, Circumstances, Inputs, Linkage, ObjectList, Privilege, Resolution, ResolveError, Resolver,
+};
 use minimage::rootfs::{Kind, Rootfs, chase};
 use minimage::roots::{Keep, Origin, Root};
-use minimage::spec::{Hwcaps, Preloads, Search};
+use minimage::rules::Catalogue;
+use minimage::spec::{Hwcaps, Preloads, Search, Selection};
 
 use crate::tree_text::Tree;
 
@@ -23,7 +26,7 @@ pub fn of_tree(tree: &Tree, rootfs: &dyn Rootfs) -> String {
         // An image holds no list of preloads.
         let search = Search { preloads: Preloads::None, ..tree.search.clone() };
         text.push_str("image\n");
-        text.push_str(&match resolve::closure(rootfs, &roots(tree), &search) {
+        text.push_str(&match closure(tree, rootfs, &search) {
             Ok(resolution) => {
                 let warnings = resolution.warnings.iter().map(|warning| format!("  warning: {warning}\n"));
                 warnings.collect::<String>() + &of_closure(&resolution.closure)
@@ -34,10 +37,23 @@ pub fn of_tree(tree: &Tree, rootfs: &dyn Rootfs) -> String {
     text
 }
 
+/// Returns what the programs of `tree` need to start, and nothing else.
+pub fn closure(tree: &Tree, rootfs: &dyn Rootfs, search: &Search) -> Result<Resolution, ResolveError> {
+    resolve::closure(&Inputs {
+        rootfs,
+        packages: None,
+        roots: &roots(tree),
+        search,
+        selection: &Selection::bare(),
+        rules: &Catalogue::empty(),
+        user: None,
+    })
+}
+
 /// Returns the programs of `tree` as roots.
 pub fn roots(tree: &Tree) -> Vec<Root> {
     let root = |path: &Vec<u8>| Root {
-        keep: Keep::Program(RawPath::new(path.as_slice())),
+        keep: Keep::Program { name: RawPath::new(path.as_slice()), to: None },
         origin: Origin::Argument(show(path)),
     };
     tree.programs.iter().map(root).collect()
@@ -73,7 +89,7 @@ pub fn linked(rootfs: &dyn Rootfs, path: &[u8], search: &Search) -> Linked {
         Hwcaps::Levels(levels) => levels.clone(),
         Hwcaps::All => Vec::new(),
     };
-    match resolver.linkage(&object, &Circumstances { privilege, hwcaps }) {
+    match resolver.linkage(&object, &Circumstances { privilege, hwcaps, loads: Vec::new() }) {
         Ok(linkage) => Linked::Fine(linkage),
         Err(error) => Linked::Refused(error),
     }

@@ -22,7 +22,7 @@ struct Case {
 
 const OUT: &str = "-o type=oci,dest=$HOME/out.tar";
 
-const CASES: [Case; 28] = [
+const CASES: [Case; 30] = [
     Case {
         name: "missing-libraries",
         tree: "include debian\n/app/main elf needed=libq.so.1,libr.so.1\n/app/two elf needed=libs.so.1 runpath=/opt\n\
@@ -99,6 +99,16 @@ const CASES: [Case; 28] = [
         name: "mixed-machines",
         tree: "include debian\ninclude debian-arm64\n/app/one elf\n/app/two elf machine=aarch64",
         arguments: "build --from $TOP $OUT /app/one /app/two",
+    },
+    Case {
+        name: "platform-is-another",
+        tree: "include debian\n/app/one elf",
+        arguments: "build --from $TOP $OUT --platform linux/arm64 /app/one",
+    },
+    Case {
+        name: "rule-mistyped",
+        tree: "include debian\n/app/one elf",
+        arguments: "build --from $TOP $OUT --without metdata /app/one",
     },
     Case {
         name: "name-that-marks-a-deletion",

@@ -1,5 +1,6 @@
 //! A tree -> its image in a layout, and an image -> one text that shows all of it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Cursor, Read};
@@ -11,7 +12,7 @@ use minimage::layer;
 use minimage::oci::{Layout, Manifest, digest_of};
 use minimage::packages;
 use minimage::path::show;
-use minimage::resolve::{self, Resolution};
+use minimage::resolve::Resolution;
 use minimage::rootfs::Rootfs;
 use minimage::spec::{Compression, ConfigEdits, Epoch, LayerOptions, Layering, Preloads, Search};
 use serde_json::Value;
@@ -36,16 +37,16 @@ pub fn image_of(tree: &Tree, rootfs: &dyn Rootfs, path: &Path, layering: Layerin
 pub fn image_with(tree: &Tree, rootfs: &dyn Rootfs, path: &Path, options: &LayerOptions) -> Option<Image> {
     let libc = options.layering.libc_files();
     let search = Search { preloads: Preloads::None, libc, ..tree.search.clone() };
-    let mut resolution = resolve::closure(rootfs, &answer::roots(tree), &search).ok()?;
+    let mut resolution = answer::closure(tree, rootfs, &search).ok()?;
     if let Some(db) = packages::open(rootfs).ok()? {
         packages::attribute(&mut resolution.closure, &*db).ok()?;
     }
     let epoch = Epoch::default();
-    let config = image::config(&resolution.programs, &ConfigEdits::default(), epoch).ok()?;
+    let config = image::config(&resolution, &ConfigEdits::default(), epoch).ok()?;
     let plan = layer::plan(&resolution.closure, options.layering);
     let layout = Layout::create(path).unwrap();
     let layers = layer::write(&plan, rootfs, epoch, options, &layout, None).unwrap();
-    let manifest = image::assemble(&layers, config, epoch, &layout).unwrap();
+    let manifest = image::assemble(&layers, config, &BTreeMap::new(), epoch, &layout).unwrap();
     Some(Image { digest: digest_of(&manifest).unwrap().to_string(), resolution })
 }
 

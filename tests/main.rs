@@ -15,6 +15,7 @@ mod image_text;
 mod command;
 
 mod rules;
+mod selection;
 mod differential;
 mod tidy;
 mod images;

@@ -44,6 +44,7 @@ fn circumstances_do_not_reach_the_digest() {
             "-o",
             &format!("type=oci,dest={dest}"),
             "/app/main",
+            "--allow-sensitive",
         ]);
         command
     };
@@ -61,7 +62,7 @@ fn circumstances_do_not_reach_the_digest() {
     let mut umask = Command::new("sh");
     isolate(&mut umask, home);
     umask.args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_minimage"), "build", "--from"]);
-    umask.arg(&one).args(["-o", "type=oci,dest=umask.tar", "/app/main"]);
+    umask.arg(&one).args(["-o", "type=oci,dest=umask.tar", "/app/main", "--allow-sensitive"]);
     for (name, command) in [
         ("tmp", &mut other_tmp),
         ("zone", &mut zone),
@@ -83,7 +84,12 @@ fn times_of_files_do_not_reach_the_digest_but_the_epoch_does() {
     let top = source(directory.path(), "top", false);
     let build = |epoch: Option<&str>| {
         let mut command = minimage(directory.path());
-        command.arg("build").arg("--from").arg(&top).args(["-o", "type=oci,dest=image.tar", "/app/main"]);
+        command.arg("build").arg("--from").arg(&top).args([
+            "-o",
+            "type=oci,dest=image.tar",
+            "/app/main",
+            "--allow-sensitive",
+        ]);
         if let Some(epoch) = epoch {
             command.env("SOURCE_DATE_EPOCH", epoch);
         }
@@ -99,6 +105,31 @@ fn times_of_files_do_not_reach_the_digest_but_the_epoch_does() {
     assert_eq!(build(Some("1700000000")), later, "the same epoch again");
 }
 
+/// Owner, umask and group of who unpacked a tree say nothing of a file that no package owns.
+#[test]
+fn modes_of_unowned_files_do_not_reach_the_digest() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let top = source(directory.path(), "top", false);
+    let build = || {
+        let mut command = minimage(directory.path());
+        command.arg("build").arg("--from").arg(&top).args([
+            "-o",
+            "type=oci,dest=image.tar",
+            "/app/main",
+            "--allow-sensitive",
+        ]);
+        digest("build", &mut command)
+    };
+    let expected = build();
+    for (file, mode) in
+        [("app/main", 0o775), ("app/lib/liba.so", 0o664), ("app/lib", 0o775), ("opt/b/libb.so.1.2.3", 0o600)]
+    {
+        fs::set_permissions(top.join(file), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(build(), expected, "{file} {mode:o}");
+    }
+}
+
 /// The check above must be able to fail: a bit that an image does hold changes the digest.
 #[test]
 fn what_an_image_holds_reaches_the_digest() {
@@ -106,11 +137,16 @@ fn what_an_image_holds_reaches_the_digest() {
     let directory = tempfile::tempdir().unwrap();
     let build = |top: &Path| {
         let mut command = minimage(directory.path());
-        command.arg("build").arg("--from").arg(top).args(["-o", "type=oci,dest=image.tar", "/app/main"]);
+        command.arg("build").arg("--from").arg(top).args([
+            "-o",
+            "type=oci,dest=image.tar",
+            "/app/main",
+            "--allow-sensitive",
+        ]);
         digest("build", &mut command)
     };
     let top = source(directory.path(), "top", false);
     let expected = build(&top);
-    fs::set_permissions(top.join("app/main"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_ne!(build(&top), expected, "another mode");
+    fs::set_permissions(top.join("app/lib/liba.so"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_ne!(build(&top), expected, "a library that can be executed");
 }

@@ -1,5 +1,6 @@
 //! What the processes that are measured do: build an image of a tree, or only what no builder can avoid.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
@@ -14,6 +15,7 @@ use minimage::image;
 use minimage::layer::{self, Cache};
 use minimage::oci::{Hasher, Layout};
 use minimage::path::RawPath;
+use minimage::resolve::Resolution;
 use minimage::rootfs::HostRootfs;
 use minimage::roots::{Keep, Origin, Root};
 use minimage::spec::{Algorithm, Compression, ConfigEdits, Epoch, LayerOptions, Layering};
@@ -58,7 +60,7 @@ fn build(tree: &Path, path: &Path, compression: Compression, cache: Option<&Path
                 continue;
             }
             let inside = format!("/{}", entry.path().strip_prefix(tree).unwrap().display());
-            let keep = Keep::Program(RawPath::from(inside.as_str()));
+            let keep = Keep::Program { name: RawPath::from(inside.as_str()), to: None };
             let root = Root { keep, origin: Origin::Argument(String::new()) };
             closure.take(&rootfs, Demand::of_root(&root, RawPath::from(inside.as_str()))).unwrap();
         }
@@ -69,8 +71,8 @@ fn build(tree: &Path, path: &Path, compression: Compression, cache: Option<&Path
     let layout = Layout::create(path).unwrap();
     let cache = cache.map(|cache| Cache::open(cache, SystemTime::now()).unwrap());
     let layers = layer::write(&plan, &rootfs, epoch, &options, &layout, cache.as_ref()).unwrap();
-    let config = image::config(&[], &ConfigEdits::default(), epoch).unwrap();
-    let image = image::assemble(&layers, config, epoch, &layout).unwrap();
+    let config = image::config(&Resolution::default(), &ConfigEdits::default(), epoch).unwrap();
+    let image = image::assemble(&layers, config, &BTreeMap::new(), epoch, &layout).unwrap();
     LayoutDirectory { path: path.to_owned() }.publish(&layout, &image, &[]).unwrap();
 }
 

@@ -12,10 +12,11 @@ use thiserror::Error;
 use super::connection::{Mirror, RegistryHost};
 use super::load::EngineName;
 use super::output::OutputSpec;
+use super::selection::{ConfigArguments, SelectionArguments};
 use super::stored;
 use crate::oci::{Platform, Reference, platform};
 use crate::path::RawPath;
-use crate::roots::{Keep, Origin, Root};
+use crate::roots::{Keep, Origin, Root, split_destination};
 use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Layering, Search, Source};
 
 /// Makes the smallest OCI image that still works, with no Docker and no daemon.
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make an image of programs and everything they need
-    Build(BuildArguments),
+    Build(Box<BuildArguments>),
     /// Show what the loader would map for programs or libraries, and where it finds it
     Tree(TreeArguments),
     /// Say why a path is in the image
@@ -53,11 +54,15 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Words after `--` are the arguments that the image runs its one program with.")]
 pub(super) struct BuildArguments {
-    /// Programs to put into the image: a path, or a name that is looked up in PATH
-    #[arg(required = true, value_name = "PROGRAM")]
+    /// Programs to put into the image: a path, or a name that is looked up in PATH; `PATH:DEST` puts it elsewhere
+    #[arg(required_unless_present_any = ["add", "include", "with"], value_name = "PROGRAM")]
     pub(super) programs: Vec<String>,
     #[command(flatten)]
     pub(super) source: SourceArguments,
+    #[command(flatten)]
+    pub(super) selection: SelectionArguments,
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
     /// Name the image; may be repeated
     #[arg(short, long = "tag", value_name = "REF")]
     pub(super) tags: Vec<Reference>,
@@ -266,7 +271,7 @@ pub(super) struct SourceArguments {
     #[arg(long, value_name = "SOURCE", value_parser = OsStringValueParser::new().try_map(|word| Source::parse(&word)), help_heading = "Source")]
     pub(super) from: Option<Source>,
     /// Of an image for several platforms, take the one for OS/ARCH[/VARIANT]; without this, this machine's
-    #[arg(long, value_name = "PLATFORM", value_parser = platform_of, requires = "from", help_heading = "Source")]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform_of, help_heading = "Source")]
     pub(super) platform: Option<Platform>,
     /// Take the libraries that ldconfig would find; for a source in which it has not run yet
     #[arg(long, help_heading = "Source")]
@@ -296,7 +301,21 @@ impl SourceArguments {
 
     /// Returns the root that the word `program` asks for.
     pub(super) fn root(&self, program: &str) -> Root {
-        Root { keep: Keep::Program(self.program(program)), origin: Origin::Argument(program.to_owned()) }
+        let (path, to) = split_destination(program);
+        Root {
+            keep: Keep::Program { name: self.program(path), to: to.map(RawPath::from) },
+            origin: Origin::Argument(program.to_owned()),
+        }
+    }
+
+    /// Returns the path that the name `name` of a file means there.
+    pub(super) fn file(&self, name: &RawPath) -> RawPath {
+        match std::env::current_dir() {
+            Ok(here) if self.from.is_none() => {
+                RawPath::new(here.as_os_str().as_bytes()).join(name.as_bytes())
+            }
+            _ => RawPath::new("/").join(name.as_bytes()),
+        }
     }
 
     /// Returns how names are looked up there; `own` is the PATH that the source itself has.

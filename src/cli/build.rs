@@ -14,18 +14,15 @@ use super::progress::Progress;
 use super::report::Report;
 use super::scratch::Scratch;
 use super::source::{self, Means};
-use super::{Outcome, boxed, cache, reports, size};
+use super::{Outcome, boxed, cache, reports, resolution, summary};
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, PushMode, Registry};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
 use crate::layer::{self, Cache};
-use crate::oci::{Descriptor, Layout, Reference};
-use crate::packages;
-use crate::path::{RawPath, show};
+use crate::oci::{Descriptor, Layout, Reference, platform};
+use crate::path::RawPath;
 use crate::report::{EntryRecord, MEDIA_TYPE, Report as ClosureReport};
-use crate::resolve::{self, Resolution};
-use crate::rootfs::{Kind, Rootfs};
-use crate::roots::Keep;
+use crate::roots::{Keep, Tree};
 use crate::spec::{
     Algorithm, BuildSpec, Compression, ConfigEdits, Epoch, Hints, LayerOptions, LevelError, Search, Source,
 };
@@ -106,9 +103,9 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     let source = source::open(&arguments.source, &means)?;
     spec.search = search(arguments, source.path.as_deref());
     let rootfs = &*source.rootfs;
-    let mut resolution = resolve::closure(rootfs, &spec.roots, &spec.search).map_err(boxed)?;
-    attribute(&mut resolution, rootfs)?;
-    let config = image::config(&resolution.programs, &spec.config, spec.epoch).map_err(boxed)?;
+    spec.selection.unowned = source.unowned;
+    let resolution = resolution::of(&spec, rootfs)?;
+    let config = image::config(&resolution, &spec.config, spec.epoch).map_err(boxed)?;
     let plan = layer::plan(&resolution.closure, spec.layers.layering);
     let closure_report = ClosureReport::new(&source.word, &resolution, &plan);
     if let Some(file) = &arguments.report {
@@ -122,9 +119,10 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
     let layout = &workplace.layout;
     let layers =
         layer::write(&plan, rootfs, spec.epoch, &spec.layers, layout, cache.as_ref()).map_err(boxed)?;
-    let image = image::assemble(&layers, config, spec.epoch, layout).map_err(boxed)?;
+    let image =
+        image::assemble(&layers, config, &spec.config.annotations, spec.epoch, layout).map_err(boxed)?;
 
-    summary(&resolution, &layers, report);
+    summary::say(&closure_report, &layers, report);
     for target in targets {
         let published = target.destination.publish(layout, &image, &names).map_err(boxed)?;
         report.say(&format!("  to {}", target.place));
@@ -140,14 +138,6 @@ pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
         cache::trim(cache);
     }
     Ok(())
-}
-
-/// Sets the owner of each entry, as far as the source knows of packages.
-pub(super) fn attribute(resolution: &mut Resolution, rootfs: &dyn Rootfs) -> Result<(), Box<dyn Explain>> {
-    match packages::open(rootfs).map_err(boxed)? {
-        Some(db) => packages::attribute(&mut resolution.closure, &*db).map_err(boxed),
-        None => Ok(()),
-    }
 }
 
 /// Attaches the report to the image in each of its repositories.
@@ -185,7 +175,11 @@ fn print(closure_report: &ClosureReport, format: Format, report: &mut Report) ->
 
 /// Returns everything that the bytes of the image depend on.
 fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
-    let roots = arguments.programs.iter().map(|program| arguments.source.root(program));
+    let programs = arguments.programs.iter().map(|program| arguments.source.root(program));
+    let mut roots: Vec<_> = programs.collect();
+    roots.extend(arguments.selection.roots(&arguments.source)?);
+    let selection = arguments.selection.selection(&arguments.source)?;
+    let rules = arguments.selection.rule_texts()?;
     let source = arguments.source.from.clone().unwrap_or_else(|| Source::Path("/".into()));
     let search = search(arguments, None);
     let epoch = match std::env::var_os("SOURCE_DATE_EPOCH") {
@@ -195,9 +189,10 @@ fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
             None => return Err(boxed(UsageError::EpochNotText)),
         },
     };
-    let config = ConfigEdits { arguments: arguments.arguments.clone() };
+    let platform = arguments.source.platform.as_ref().map(platform::shown);
+    let config = ConfigEdits { platform, ..arguments.config.edits(&arguments.arguments)? };
     let layers = layer_options(arguments).map_err(boxed)?;
-    Ok(BuildSpec { source, roots: roots.collect(), search, config, epoch, layers })
+    Ok(BuildSpec { source, roots, search, selection, rules, config, epoch, layers })
 }
 
 fn search(arguments: &BuildArguments, path: Option<&[RawPath]>) -> Search {
@@ -305,33 +300,13 @@ fn image_name(spec: &BuildSpec, names: &[Reference]) -> String {
         return name.short_name().to_owned();
     }
     let program = spec.roots.first().map(|root| match &root.keep {
-        Keep::Program(path) => path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default(),
+        Keep::Program { name: path, .. } | Keep::Tree(Tree { path, .. }) => {
+            path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+        }
+        Keep::Matching(_) => b"".as_slice(),
     });
     match program {
         Some(name) if !name.is_empty() => crate::path::show(name).replace('/', "_"),
         _ => "image".to_owned(),
     }
-}
-
-fn summary(resolution: &Resolution, layers: &[layer::Layer], report: &mut Report) {
-    let files = resolution.closure.entries().filter(|(_, entry)| entry.node.kind == Kind::File);
-    let (count, bytes) = files.fold((0_u64, 0_u64), |(count, bytes), (_, entry)| {
-        (count + 1, bytes.saturating_add(entry.node.size))
-    });
-    let blobs: u64 = layers.iter().map(|layer| layer.descriptor.size()).sum();
-    for warning in &resolution.warnings {
-        report.say(&format!("warning: {warning}"));
-    }
-    for hint in &resolution.hints {
-        let (by, path) = (&hint.by, &hint.path);
-        report
-            .say(&format!("hint: `{by}` names `{}` in its data; `{path}` is not taken", show(&hint.soname)));
-    }
-    let programs: Vec<_> = resolution.programs.iter().map(|program| program.path.to_string()).collect();
-    report.say(&format!(
-        "{}: {count} files, {}, compressed {}",
-        programs.join(" "),
-        size(bytes),
-        size(blobs)
-    ));
 }

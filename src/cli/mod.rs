@@ -10,9 +10,12 @@ mod progress;
 mod push;
 mod report;
 mod reports;
+mod resolution;
 mod scratch;
+mod selection;
 mod source;
 mod stored;
+mod summary;
 mod tree;
 mod why;
 

@@ -11,13 +11,13 @@ use super::connection::Connection;
 use super::report::Report;
 use super::scratch::Scratch;
 use crate::archive::Archive;
-use crate::explain::{Explain, Explanation, Failure};
+use crate::explain::{Explain, Explanation};
 use crate::layer::Cache;
 use crate::oci::{Descriptor, Layout, Platform, Reference, Wanted, find, platform};
 use crate::path::RawPath;
 use crate::registry::RegistryError;
 use crate::rootfs::{HostRootfs, ImageRootfs, Rootfs, Tars};
-use crate::spec::{Source, Stored};
+use crate::spec::{Source, Stored, Unowned};
 
 /// The image is for another platform than the one that was asked for.
 #[derive(Debug, Error)]
@@ -37,26 +37,6 @@ impl Explain for OtherPlatform {
     }
 }
 
-/// A platform was asked for where none can be chosen.
-#[derive(Debug, Error)]
-#[error("`--platform` chooses among images, and `{word}` is a root filesystem")]
-struct NoChoice {
-    word: String,
-}
-
-impl Explain for NoChoice {
-    fn explain(&self) -> Vec<Explanation> {
-        vec![
-            Explanation::new("usage", self.to_string())
-                .fix("leave `--platform` out: the programs say what they run on"),
-        ]
-    }
-
-    fn failure(&self) -> Failure {
-        Failure::Usage
-    }
-}
-
 /// A source, ready to be looked at.
 pub(super) struct Opened {
     pub(super) rootfs: Box<dyn Rootfs>,
@@ -64,6 +44,8 @@ pub(super) struct Opened {
     pub(super) word: String,
     /// The PATH that the source itself has.
     pub(super) path: Option<Vec<RawPath>>,
+    /// Whose its files are that belong to no package.
+    pub(super) unowned: Unowned,
 }
 
 /// What is needed to open a source that is an image.
@@ -108,10 +90,8 @@ pub(super) fn open_source(
         }
         Source::Path(path) => {
             let rootfs = HostRootfs::open_directory(path).map_err(boxed)?;
-            match platform {
-                Some(_) => Err(boxed(NoChoice { word: source.to_string() })),
-                None => Ok(Opened { rootfs: Box::new(rootfs), word: absolute(path), path: None }),
-            }
+            let unowned = Unowned::Plain;
+            Ok(Opened { rootfs: Box::new(rootfs), word: absolute(path), path: None, unowned })
         }
         Source::Layout(stored) => open_layout(stored, platform, means),
         Source::Archive(stored) => open_archive(stored, platform, means),
@@ -202,7 +182,7 @@ fn opened(
         let directories = path.split(':').filter(|directory| directory.starts_with('/'));
         directories.map(RawPath::from).collect()
     });
-    Ok(Opened { rootfs: Box::new(rootfs), word, path })
+    Ok(Opened { rootfs: Box::new(rootfs), word, path, unowned: Unowned::AsInSource })
 }
 
 /// Where an image is put while it is read.

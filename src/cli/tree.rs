@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
     let mut problems = Vec::new();
     for name in &arguments.programs {
         let root = arguments.source.root(name);
-        let Keep::Program(path) = &root.keep;
+        let Keep::Program { name: path, .. } = &root.keep else { continue };
         let Some(path) = resolver.program_path(path).map_err(boxed)? else {
             problems.push(Problem::program_not_found(root, &search, &rootfs));
             continue;
@@ -151,7 +151,7 @@ fn show_tree(
         Hwcaps::Levels(levels) => levels.clone(),
         Hwcaps::All => Vec::new(),
     };
-    let linkage = match resolver.linkage(object, &Circumstances { privilege, hwcaps }) {
+    let linkage = match resolver.linkage(object, &Circumstances { privilege, hwcaps, loads: Vec::new() }) {
         Ok(linkage) => Ok(linkage),
         Err(ResolveError::Incomplete { problems }) => Err(problems),
         Err(error) => return Err(boxed(error)),

@@ -7,15 +7,15 @@ use super::args::{Format, WhyArguments};
 use super::connection::{Connection, runtime};
 use super::progress::Progress;
 use super::report::Report;
+use super::selection::SelectionArguments;
 use super::source::{self, Means, Opened};
-use super::{Outcome, boxed, build, reports};
+use super::{Outcome, boxed, reports, resolution};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::layer;
 use crate::path::RawPath;
 use crate::report::{DemandRecord, PackageRecord, Report as ClosureReport};
-use crate::resolve;
 use crate::rootfs::chase;
-use crate::spec::{Layering, Source};
+use crate::spec::{BuildSpec, ConfigEdits, Epoch, LayerOptions, Layering, Selection, Source};
 
 /// The path is not where the question puts it.
 #[derive(Debug, Error)]
@@ -108,11 +108,18 @@ fn closure_report(arguments: &WhyArguments, report: &mut Report) -> Result<Closu
         return reports::read(arguments.report.as_deref());
     }
     let source = with_means(arguments, report, |means| source::open(&arguments.source, means))?;
-    let roots: Vec<_> = arguments.programs.iter().map(|program| arguments.source.root(program)).collect();
-    let mut resolution =
-        resolve::closure(&*source.rootfs, &roots, &arguments.source.search(source.path.as_deref()))
-            .map_err(boxed)?;
-    build::attribute(&mut resolution, &*source.rootfs)?;
+    let selection = SelectionArguments::default().selection(&arguments.source)?;
+    let spec = BuildSpec {
+        source: Source::Path("/".into()),
+        roots: arguments.programs.iter().map(|program| arguments.source.root(program)).collect(),
+        search: arguments.source.search(source.path.as_deref()),
+        selection: Selection { unowned: source.unowned, ..selection },
+        rules: Vec::new(),
+        config: ConfigEdits::default(),
+        epoch: Epoch::default(),
+        layers: LayerOptions::default(),
+    };
+    let resolution = resolution::of(&spec, &*source.rootfs)?;
     let plan = layer::plan(&resolution.closure, Layering::default());
     Ok(ClosureReport::new(&source.word, &resolution, &plan))
 }

@@ -1,38 +1,62 @@
 //! Programs -> a closure with everything they need in it, and what is wrong with them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+use super::data::Waiting;
+use super::left_out::LeftOut;
 use super::list::{Asking, Edge, FoundBy, ObjectList};
 use super::loader::Abi;
 use super::object::Object;
+use super::place::Placement;
 use super::problem::{Problem, ResolveError};
 use super::resolver::Resolver;
-use super::{Circumstances, Hint, Linkage, LoaderConfig, Privilege, scripts, versions};
-use crate::closure::{Cause, Closure, Demand, Met};
+use super::{Circumstances, Hint, Inputs, Linkage, LoaderConfig, Privilege, scripts, versions};
+use crate::closure::{Cause, Closure, Content, Demand, Met};
 use crate::formats::elf::ElfError;
-use crate::formats::{read_head, shell};
+use crate::formats::{read_all, read_head, shell};
 use crate::path::{RawPath, RootPath, show};
-use crate::rootfs::{Kind, RootfsError, chase};
+use crate::rootfs::{Kind, Node, Rootfs, RootfsError, chase};
 use crate::spec::Hwcaps;
 
 /// Takes programs with everything they need into a closure, and remembers what is wrong.
 pub(super) struct Collector<'a> {
-    resolver: &'a Resolver<'a>,
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) resolver: &'a Resolver<'a>,
     pub(super) closure: Closure,
     pub(super) linked: Vec<Linked>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
     pub(super) hints: Vec<Hint>,
+    pub(super) left_out: BTreeSet<LeftOut>,
+    /// The programs that the user names, and the interpreters of scripts that the user names: their ELF files.
+    pub(super) root_objects: Vec<Rc<Object>>,
+    /// Variables of the environment that rules give.
+    pub(super) env: BTreeMap<String, String>,
+    /// The default directories of the loaders, in the order in which they were met.
+    pub(super) lib_directories: Vec<Vec<u8>>,
+    /// The users that somebody names, with the path that does.
+    pub(super) users: Vec<(Vec<u8>, Option<RootPath>)>,
+    /// Entries whose owner and mode are as somebody asked, whatever the source has.
+    pub(super) settled: HashSet<RootPath>,
+    /// Entries that the user names.
+    pub(super) named: HashSet<RootPath>,
+    /// Scripts that wait for what runs them.
+    pub(super) waiting: Vec<Waiting>,
     done: HashSet<RootPath>,
 }
 
 /// What the loader does for one program in the source, which it must do in the image too.
 pub(super) struct Linked {
     pub(super) object: Rc<Object>,
+    /// Where the program is in the image.
+    pub(super) path: RootPath,
     pub(super) circumstances: Circumstances,
     pub(super) loader: RootPath,
     pub(super) config: LoaderConfig,
+    /// Everything that is mapped, the program too.
+    pub(super) members: Vec<Rc<Object>>,
+    /// With paths of the image.
     pub(super) answers: Vec<Answer>,
 }
 
@@ -47,15 +71,15 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Returns the answers in `list`.
-    pub(super) fn all(list: &ObjectList) -> Vec<Self> {
+    /// Returns the answers in `list`, whose objects are where `placement` says.
+    pub(super) fn all(list: &ObjectList, placement: &Placement) -> Vec<Self> {
         let answer = |edge: &Edge| {
             let to = &list.objects[edge.to];
             Self {
-                by: list.objects[edge.by].object.path.clone(),
+                by: placement.of(&list.objects[edge.by].object.path),
                 soname: edge.soname.clone(),
                 name: to.name.clone(),
-                real: to.object.path.clone(),
+                real: placement.of(&to.object.path),
                 found_by: to.found_by.clone(),
             }
         };
@@ -63,56 +87,90 @@ impl Answer {
     }
 }
 
+/// How deep a script is below the one that the user names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Depth(pub(super) usize);
+
 impl<'a> Collector<'a> {
-    pub(super) fn new(resolver: &'a Resolver<'a>) -> Self {
+    pub(super) fn new(inputs: &'a Inputs<'a>, resolver: &'a Resolver<'a>) -> Self {
         Self {
+            inputs,
             resolver,
             closure: Closure::new(),
             linked: Vec::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
             hints: Vec::new(),
+            left_out: BTreeSet::new(),
+            root_objects: Vec::new(),
+            env: BTreeMap::new(),
+            lib_directories: Vec::new(),
+            users: Vec::new(),
+            settled: HashSet::new(),
+            named: HashSet::new(),
+            waiting: Vec::new(),
             done: HashSet::new(),
         }
+    }
+
+    /// Returns how much there is: it is the same again when nothing was added.
+    pub(super) fn size(&self) -> (usize, usize, usize) {
+        (self.closure.entries().len(), self.linked.len(), self.waiting.len())
+    }
+
+    pub(super) fn rootfs(&self) -> &'a dyn Rootfs {
+        self.resolver.rootfs()
     }
 
     /// Takes the program that `demand` asks for. Returns the ELF object that runs, or `None` after noting a problem.
     pub(super) fn take_program(
         &mut self,
         demand: Demand,
-        depth: usize,
+        depth: Depth,
     ) -> Result<Option<Rc<Object>>, ResolveError> {
-        let rootfs = self.resolver.rootfs();
-        let real = match self.closure.take(rootfs, demand.clone())? {
+        let real = match self.closure.take(self.rootfs(), demand.clone())? {
             Met::At(real) => real,
             Met::Absent(absence) => {
-                self.problems.push(Problem::Absent { demand, absence });
+                self.miss(Problem::Absent { demand, absence });
                 return Ok(None);
             }
         };
-        let Some(node) = rootfs.lookup(&real)? else { return Ok(None) };
+        if depth == Depth(0) {
+            self.named.insert(real.clone());
+        }
+        self.take_executable(&real, &real.clone(), depth)
+    }
+
+    /// Takes what the program at `source` needs, which is at `to` in the image, and in the closure already.
+    pub(super) fn take_executable(
+        &mut self,
+        source: &RootPath,
+        to: &RootPath,
+        depth: Depth,
+    ) -> Result<Option<Rc<Object>>, ResolveError> {
+        let Some(node) = self.rootfs().lookup(source)? else { return Ok(None) };
         if node.kind != Kind::File {
-            self.problems.push(Problem::NotAProgram { path: real, what: "not a regular file" });
+            self.problems.push(Problem::NotAProgram { path: source.clone(), what: "not a regular file" });
             return Ok(None);
         }
         if node.mode & 0o111 == 0 {
-            self.problems.push(Problem::NotExecutable { path: real, mode: node.mode });
+            self.problems.push(Problem::NotExecutable { path: source.clone(), mode: node.mode });
             return Ok(None);
         }
-        match self.resolver.object(&real, &node)? {
-            Ok(object) => self.take_elf(&object),
-            Err(error) => self.take_script(real, error, depth),
+        match self.resolver.object(source, &node)? {
+            Ok(object) => self.take_elf(&object, to),
+            Err(error) => self.take_script(source, to, error, depth),
         }
     }
 
-    fn take_elf(&mut self, object: &Rc<Object>) -> Result<Option<Rc<Object>>, ResolveError> {
+    fn take_elf(&mut self, object: &Rc<Object>, to: &RootPath) -> Result<Option<Rc<Object>>, ResolveError> {
         let elf = &object.elf;
         if elf.interp.is_none() && elf.is_dynamic && !elf.is_static() {
             let what = "a shared library, which names no loader";
             self.problems.push(Problem::NotAProgram { path: object.path.clone(), what });
             return Ok(None);
         }
-        if !self.done.insert(object.path.clone()) {
+        if !self.done.insert(to.clone()) {
             return Ok(Some(object.clone()));
         }
         let privileges: &[Privilege] = match object.node.is_privileged() {
@@ -121,14 +179,16 @@ impl<'a> Collector<'a> {
         };
         for hwcaps in self.cpus(object) {
             for privilege in privileges {
-                self.take_linkage(object, Circumstances { privilege: *privilege, hwcaps: hwcaps.clone() })?;
+                let circumstances =
+                    Circumstances { privilege: *privilege, hwcaps: hwcaps.clone(), loads: Vec::new() };
+                self.take_linkage(object, to, circumstances)?;
             }
         }
         Ok(Some(object.clone()))
     }
 
     /// Returns the CPUs that libraries are chosen for, by their levels.
-    fn cpus(&self, object: &Object) -> Vec<Vec<Vec<u8>>> {
+    pub(super) fn cpus(&self, object: &Object) -> Vec<Vec<Vec<u8>>> {
         match &self.resolver.search().hwcaps {
             Hwcaps::Levels(levels) => vec![levels.clone()],
             Hwcaps::All => {
@@ -142,6 +202,7 @@ impl<'a> Collector<'a> {
     fn take_linkage(
         &mut self,
         object: &Rc<Object>,
+        to: &RootPath,
         circumstances: Circumstances,
     ) -> Result<(), ResolveError> {
         let privilege = circumstances.privilege;
@@ -154,7 +215,6 @@ impl<'a> Collector<'a> {
             }
             Err(error) => return Err(error),
         };
-        let loader = self.take_objects(object, &interp, &config, &list)?;
         for unmet in &list.unmet {
             let by = &list.objects[unmet.by].object.path;
             let names: Vec<_> =
@@ -181,44 +241,88 @@ impl<'a> Collector<'a> {
         if matches!(config, LoaderConfig::Glibc { .. }) {
             problems.extend(versions::missing(self.resolver.objects(), &object.path, &list)?);
         }
+        self.take_list(object, to, circumstances, (&interp, config), &list)?;
         self.note_problems(object, privilege, problems);
-        let (object, answers) = (object.clone(), Answer::all(&list));
-        self.linked.push(Linked { object, circumstances, loader, config, answers });
         Ok(())
     }
 
-    /// Takes everything that is mapped for `object`, and returns where its loader really is.
+    /// Takes everything in `list`, which the loader maps for `object`, and remembers it for the check of the image.
+    pub(super) fn take_list(
+        &mut self,
+        object: &Rc<Object>,
+        to: &RootPath,
+        circumstances: Circumstances,
+        (interp, config): (&RawPath, LoaderConfig),
+        list: &ObjectList,
+    ) -> Result<(), ResolveError> {
+        let mut placement = Placement::of_program(&object.path, to);
+        let loader = self.take_objects(to, &circumstances, (interp, &config), list, &mut placement)?;
+        self.linked.push(Linked {
+            object: object.clone(),
+            path: to.clone(),
+            circumstances,
+            loader,
+            config,
+            members: list.objects.iter().map(|loaded| loaded.object.clone()).collect(),
+            answers: Answer::all(list, &placement),
+        });
+        Ok(())
+    }
+
+    /// Takes everything that is mapped for the program at `to`, and returns where its loader really is.
     fn take_objects(
         &mut self,
-        object: &Object,
-        interp: &RawPath,
-        config: &LoaderConfig,
+        to: &RootPath,
+        circumstances: &Circumstances,
+        (interp, config): (&RawPath, &LoaderConfig),
         list: &ObjectList,
+        placement: &mut Placement,
     ) -> Result<RootPath, ResolveError> {
-        let rootfs = self.resolver.rootfs();
-        let by = object.path.clone();
-        let demand = Demand { path: interp.clone(), cause: Cause::Interp { by } };
+        let rootfs = self.rootfs();
+        let demand = Demand { path: interp.clone(), cause: Cause::Interp { by: to.clone() } };
         let loader = match self.closure.take(rootfs, demand)? {
             Met::At(loader) => loader,
             Met::Absent(_) => {
-                let (by, interp) = (object.path.clone(), interp.clone());
+                let (by, interp) = (to.clone(), interp.clone());
                 return Err(ResolveError::Incomplete {
                     problems: vec![Problem::InterpMissing { by, interp }],
                 });
             }
         };
+        if let Some(loaded) = list.objects.iter().find(|loaded| loaded.found_by == FoundBy::Interpreter) {
+            for directory in self.resolver.default_directories(interp, &loaded.object)? {
+                if !self.lib_directories.contains(&directory) {
+                    self.lib_directories.push(directory);
+                }
+            }
+        }
+        let is_own = !placement.is_empty();
         for edge in &list.edges {
-            let by = list.objects[edge.by].object.path.clone();
+            if edge.asking == Asking::Dlopen
+                && circumstances.loads.iter().any(|name| name.as_bytes() == edge.soname)
+            {
+                // It was taken by whoever knows that it is loaded.
+                continue;
+            }
+            let by = placement.of(&list.objects[edge.by].object.path);
             let soname = edge.soname.clone();
             let cause = match edge.asking {
                 Asking::Dlopen => Cause::DlopenNote { by, soname },
                 Asking::Need(_) | Asking::Preload | Asking::Audit => Cause::Needed { by, soname },
             };
-            let to = &list.objects[edge.to];
-            let path = edge.alias.as_ref().unwrap_or(&to.name).clone();
+            let found = &list.objects[edge.to];
+            if let Some(landed) = placement.follow(list, edge.by, edge.to) {
+                self.put_source(&found.object.path, &found.object.node, &landed, cause);
+                continue;
+            }
+            if is_own && matches!(found.found_by, FoundBy::Runpath | FoundBy::Rpath(_)) {
+                let name = &found.name;
+                self.warn(format!("`{to}` looks for `{name}` by an absolute run path, so it keeps its path"));
+            }
+            let path = edge.alias.as_ref().unwrap_or(&found.name).clone();
             self.closure.take(rootfs, Demand { path, cause: cause.clone() })?;
             // musl answers the names of the C library itself, but people and tools look for the link all the same.
-            if matches!(config, LoaderConfig::Musl { .. }) && to.found_by == FoundBy::Interpreter {
+            if matches!(config, LoaderConfig::Musl { .. }) && found.found_by == FoundBy::Interpreter {
                 let beside = interp.parent().map(|directory| directory.join(&edge.soname));
                 if let Some(path) = beside.filter(|_| !edge.soname.contains(&b'/')) {
                     self.closure.take(rootfs, Demand { path, cause })?;
@@ -232,9 +336,14 @@ impl<'a> Collector<'a> {
         Ok(loader)
     }
 
+    /// Puts the file `source`, which is `node`, at another path of the image.
+    pub(super) fn put_source(&mut self, source: &RootPath, node: &Node, to: &RootPath, cause: Cause) {
+        self.closure.put(to, node.clone(), Content::Source(source.clone()), cause);
+    }
+
     fn note_problems(&mut self, object: &Object, privilege: Privilege, problems: Vec<Problem>) {
         match privilege {
-            Privilege::Plain => self.problems.extend(problems),
+            Privilege::Plain => problems.into_iter().for_each(|problem| self.miss(problem)),
             // Started by root, as containers mostly are, a set-id program is not privileged at all.
             Privilege::Secure => {
                 for problem in problems {
@@ -245,7 +354,18 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn warn(&mut self, warning: String) {
+    /// Notes `problem`, unless what is missing may be missing.
+    pub(super) fn miss(&mut self, problem: Problem) {
+        let allowed = &self.inputs.selection.allow_missing;
+        match problem.missing().filter(|(name, _)| allowed.contains(name)) {
+            Some((name, by)) => {
+                self.left_out.insert(LeftOut::Missing { name, by });
+            }
+            None => self.problems.push(problem),
+        }
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
@@ -253,36 +373,37 @@ impl<'a> Collector<'a> {
 
     fn take_script(
         &mut self,
-        path: RootPath,
+        path: &RootPath,
+        to: &RootPath,
         error: Rc<ElfError>,
-        depth: usize,
+        depth: Depth,
     ) -> Result<Option<Rc<Object>>, ResolveError> {
         if !matches!(*error, ElfError::NotElf) {
-            self.problems.push(Problem::BrokenElf { path, error });
+            self.problems.push(Problem::BrokenElf { path: path.clone(), error });
             return Ok(None);
         }
-        if depth >= scripts::DEPTH_MAX {
+        if depth.0 >= scripts::DEPTH_MAX {
             let what = "a script whose interpreters are scripts, deeper than the kernel follows";
-            self.problems.push(Problem::NotAProgram { path, what });
+            self.problems.push(Problem::NotAProgram { path: path.clone(), what });
             return Ok(None);
         }
-        let script = match self.resolver.script(&path)? {
+        let script = match self.resolver.script(path)? {
             Ok(script) => script,
             Err(problem) => {
                 self.problems.push(problem);
                 return Ok(None);
             }
         };
-        let cause = Cause::Shebang { by: path.clone() };
-        let mut object =
-            self.take_program(Demand { path: script.interp, cause: cause.clone() }, depth + 1)?;
+        let cause = Cause::Shebang { by: to.clone() };
+        let below = Depth(depth.0 + 1);
+        let mut object = self.take_program(Demand { path: script.interp, cause: cause.clone() }, below)?;
         if let Some(command) = script.command {
-            self.warn_of_shim(&path, &command)?;
-            object = self.take_program(Demand { path: command, cause }, depth + 1)?;
+            self.warn_of_shim(path, &command)?;
+            object = self.take_program(Demand { path: command, cause }, below)?;
         }
         // What a script runs counts for the scripts that the user names; what those run is their own business.
-        if depth == 0 && script.is_shell && object.is_some() {
-            self.take_command_words(&path)?;
+        if depth == Depth(0) && script.is_shell && object.is_some() {
+            self.take_command_words(path, to)?;
         }
         Ok(object)
     }
@@ -290,8 +411,7 @@ impl<'a> Collector<'a> {
     /// Warns if `command`, which `env` finds for the script `by`, is a script itself: version managers put such in front
     /// of the real interpreters, and they need the rest of the manager to work.
     fn warn_of_shim(&mut self, by: &RootPath, command: &RawPath) -> Result<(), RootfsError> {
-        let rootfs = self.resolver.rootfs();
-        let Ok((real, node)) = chase(rootfs, command)?.end else { return Ok(()) };
+        let Ok((real, node)) = chase(self.rootfs(), command)?.end else { return Ok(()) };
         if node.kind != Kind::File || self.resolver.object(&real, &node)?.is_ok() {
             return Ok(());
         }
@@ -302,12 +422,26 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
+    /// Returns the first line of the file at `path`, if it is a script.
+    pub(super) fn shebang(&self, path: &RootPath) -> Result<Option<scripts::Shebang>, ResolveError> {
+        let file = self.rootfs().open(path)?;
+        scripts::shebang(&*file).map_err(|source| self.read_error(path, source))
+    }
+
+    /// Returns the contents of the regular file at `path`, if it has at most `limit` bytes.
+    pub(super) fn text(&self, path: &RootPath, limit: u64) -> Result<Option<Vec<u8>>, ResolveError> {
+        let file = self.rootfs().open(path)?;
+        read_all(&*file, limit).map_err(|source| self.read_error(path, source))
+    }
+
+    fn read_error(&self, path: &RootPath, source: std::io::Error) -> ResolveError {
+        RootfsError::read("read", path, self.rootfs().name(), source).into()
+    }
+
     /// Takes the programs that the root script `path` runs by name, as far as they can be read from it.
-    fn take_command_words(&mut self, path: &RootPath) -> Result<(), ResolveError> {
-        let rootfs = self.resolver.rootfs();
-        let file = rootfs.open(path)?;
-        let text = read_head(&*file, shell::SCRIPT_MAX)
-            .map_err(|source| RootfsError::read("read", path, rootfs.name(), source))?;
+    fn take_command_words(&mut self, path: &RootPath, to: &RootPath) -> Result<(), ResolveError> {
+        let file = self.rootfs().open(path)?;
+        let text = read_head(&*file, shell::SCRIPT_MAX).map_err(|source| self.read_error(path, source))?;
         if file.size() > shell::SCRIPT_MAX {
             self.warn(format!("only the first MiB of the script `{path}` was searched for programs it runs"));
         }
@@ -315,13 +449,28 @@ impl<'a> Collector<'a> {
             let name = RawPath::new(word.as_slice());
             match self.resolver.program_path(&name)? {
                 Some(program) => {
-                    let cause = Cause::CommandWord { by: path.clone(), word };
+                    let cause = Cause::CommandWord { by: to.clone(), word };
                     // A depth of one: the words of a script that is run by a script are not followed.
-                    self.take_program(Demand { path: program, cause }, 1)?;
+                    self.take_program(Demand { path: program, cause }, Depth(1))?;
                 }
                 None => self.warn(format!("the script `{path}` runs `{name}`: not found")),
             }
         }
         Ok(())
+    }
+
+    /// Returns the ELF objects of the closure, each with the programs that map it, by their places in `linked`.
+    pub(super) fn members(&self) -> HashMap<RootPath, (Rc<Object>, Vec<usize>)> {
+        let mut members: HashMap<RootPath, (Rc<Object>, Vec<usize>)> = HashMap::new();
+        for (at, linked) in self.linked.iter().enumerate() {
+            for object in &linked.members {
+                let (_, programs) =
+                    members.entry(object.path.clone()).or_insert_with(|| (object.clone(), Vec::new()));
+                if programs.last() != Some(&at) {
+                    programs.push(at);
+                }
+            }
+        }
+        members
     }
 }

@@ -1,20 +1,30 @@
 //! Roots + a root filesystem -> the closure of everything they need to start. Nothing is executed.
 
+mod access;
+mod accounts;
 mod collect;
+mod data;
+mod files;
 mod glibc;
+mod implied;
 mod ldconfig;
+mod left_out;
 mod libc;
 mod list;
 mod loader;
 mod musl;
 mod object;
+mod place;
+mod plugins;
 mod problem;
 mod resolver;
+mod roots;
 mod scripts;
 mod tokens;
 mod verify;
 mod versions;
 
+pub use left_out::LeftOut;
 pub use list::{
     Asking, Edge, Fatal, FoundBy, Loaded, Missing, ObjectList, Obstacle, Request, Unmet, Warning,
 };
@@ -23,17 +33,22 @@ pub use problem::{Problem, ResolveError};
 pub use resolver::Resolver;
 pub use scripts::Script;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::collect::Collector;
-use crate::closure::{Cause, Closure, Content, Demand};
+use self::data::Data;
+use self::implied::Fired;
+use crate::closure::{Cause, Closure, Content};
+use crate::packages::{self, PackageDb};
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{CachedRootfs, Node, Rootfs};
-use crate::roots::{Keep, Root};
-use crate::spec::{LibcFiles, Search};
+use crate::roots::Root;
+use crate::rules::Catalogue;
+use crate::spec::{LibcFiles, RunAs, Search, Selection};
 
 /// What came of a set of roots.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Resolution {
     /// Everything that the image holds.
     pub closure: Closure,
@@ -43,6 +58,10 @@ pub struct Resolution {
     pub warnings: Vec<String>,
     /// What programs may load besides, judging by their strings; never part of the image by itself.
     pub hints: Vec<Hint>,
+    /// What the image could hold and does not, sorted.
+    pub left_out: Vec<LeftOut>,
+    /// Variables of the environment that rules give.
+    pub env: BTreeMap<String, String>,
 }
 
 /// One root program.
@@ -103,6 +122,8 @@ pub struct Circumstances {
     pub privilege: Privilege,
     /// On a CPU with these `glibc-hwcaps` levels, best first.
     pub hwcaps: Vec<Vec<u8>>,
+    /// What the program loads at run time, by path or name, besides what it declares itself.
+    pub loads: Vec<RawPath>,
 }
 
 /// Whether a process runs with more privileges than its caller has (AT_SECURE).
@@ -127,41 +148,71 @@ struct Start<'a> {
     requests: &'a dyn Fn(&Object) -> Vec<Request>,
 }
 
-/// Returns the closure of `roots`, taken from `rootfs`.
+/// What a closure is made of.
+pub struct Inputs<'a> {
+    /// Where the files are.
+    pub rootfs: &'a dyn Rootfs,
+    /// Which package a path of it belongs to, if it has packages.
+    pub packages: Option<&'a dyn PackageDb>,
+    /// What to keep.
+    pub roots: &'a [Root],
+    /// How names are looked up.
+    pub search: &'a Search,
+    /// What is taken besides what the roots need to load.
+    pub selection: &'a Selection,
+    /// What implies what.
+    pub rules: &'a Catalogue,
+    /// Who the image runs as.
+    pub user: Option<&'a RunAs>,
+}
+
+/// Returns the closure of the roots in `inputs`, and of everything that they imply, to a fixed point.
 ///
 /// # Errors
-/// [`ResolveError::Incomplete`] with everything that is missing or broken, all at once; [`ResolveError::Rootfs`] if
-/// the source cannot be read.
-pub fn closure(rootfs: &dyn Rootfs, roots: &[Root], search: &Search) -> Result<Resolution, ResolveError> {
-    let cached = CachedRootfs::new(rootfs);
-    let resolver = Resolver::new(&cached, search);
-    let mut collector = Collector::new(&resolver);
-    let mut programs = Vec::new();
-    for root in roots {
-        let Keep::Program(name) = &root.keep;
-        let Some(path) = resolver.program_path(name)? else {
-            collector.problems.push(Problem::program_not_found(root.clone(), search, rootfs));
-            continue;
-        };
-        let demand = Demand::of_root(root, path.clone());
-        if let Some(object) = collector.take_program(demand, 0)? {
-            programs.push(Program { path, object });
+/// [`ResolveError::Incomplete`] with everything that is missing or broken, all at once; [`ResolveError::Rootfs`] or
+/// [`ResolveError::Packages`] if the source cannot be read; [`ResolveError::Rule`] for a rule that there is not.
+pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
+    let cached = CachedRootfs::new(inputs.rootfs);
+    let resolver = Resolver::new(&cached, inputs.search);
+    let mut collector = Collector::new(inputs, &resolver);
+    let programs = collector.take_roots()?;
+    let (mut fired, mut data) = (Fired::default(), Data::default());
+    collector.take_named_rules(&mut fired)?;
+    loop {
+        let before = collector.size();
+        collector.take_package_data(&mut data)?;
+        collector.fire_rules(&mut fired)?;
+        collector.take_waiting()?;
+        if collector.size() == before {
+            break;
         }
     }
-    if search.libc == LibcFiles::Shared {
+    if inputs.search.libc == LibcFiles::Shared {
         libc::take(&resolver, &mut collector)?;
     }
-    for (path, node) in layout() {
-        collector.closure.put(&path, node, Content::None, Cause::Layout);
+    collector.leave_waiting();
+    collector.take_name_services()?;
+    collector.drop_excluded();
+    collector.check_secrets();
+    if let Some(db) = inputs.packages {
+        collector.take_metadata(db)?;
+        packages::attribute(&mut collector.closure, db)?;
     }
+    if !inputs.selection.is_without("base-layout") {
+        for (path, node) in layout() {
+            collector.closure.put(&path, node, Content::None, Cause::Layout);
+        }
+    }
+    collector.settle_owners()?;
+    collector.write_accounts()?;
     if collector.problems.is_empty() {
         verify::complete(&resolver, &mut collector)?;
     }
     if !collector.problems.is_empty() {
         return Err(ResolveError::Incomplete { problems: collector.problems });
     }
-    let Collector { closure, warnings, hints, .. } = collector;
-    Ok(Resolution { closure, programs, warnings, hints })
+    let Collector { closure, warnings, hints, left_out, env, .. } = collector;
+    Ok(Resolution { closure, programs, warnings, hints, left_out: left_out.into_iter().collect(), env })
 }
 
 /// Returns the directories that every image has: what runtimes mount over, and a place for temporary files.

@@ -18,6 +18,8 @@ use crate::spec::{Hints, Search};
 const OWN_NAMES: [&[u8]; 7] =
     [b"libc.", b"libpthread.", b"librt.", b"libm.", b"libdl.", b"libutil.", b"libxnet."];
 const DEFAULT_PATH: &[u8] = b"/lib:/usr/local/lib:/usr/lib";
+/// The same as a list.
+pub(super) const DEFAULT_DIRECTORIES: [&[u8]; 3] = [b"/lib", b"/usr/local/lib", b"/usr/lib"];
 const PROGRAM: usize = 0;
 const LOADER: usize = 1;
 /// How many objects one process may have (FORMATS.md 5.2).

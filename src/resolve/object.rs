@@ -43,9 +43,34 @@ impl<'a> Objects<'a> {
         Self { rootfs, parsed: RefCell::default(), versions: RefCell::default() }
     }
 
-    /// Returns the ELF files of `rootfs`, of which those that `known` has parsed are the same.
-    pub(super) fn like(known: &Objects<'_>, rootfs: &'a dyn Rootfs) -> Self {
-        Self { rootfs, parsed: known.parsed.clone(), versions: known.versions.clone() }
+    /// Returns the ELF files of `rootfs`, of which those that `known` has parsed are the same where `is_same` says so.
+    pub(super) fn like(
+        known: &Objects<'_>,
+        rootfs: &'a dyn Rootfs,
+        is_same: &dyn Fn(&RootPath) -> bool,
+    ) -> Self {
+        let mut parsed = known.parsed.borrow().clone();
+        parsed.retain(|path, _| is_same(path));
+        let mut versions = known.versions.borrow().clone();
+        versions.retain(|path, _| is_same(path));
+        Self { rootfs, parsed: parsed.into(), versions: versions.into() }
+    }
+
+    /// Returns the undefined symbols of `object`; none if its tables are broken.
+    pub(super) fn imports(&self, object: &Object) -> Result<Vec<Vec<u8>>, RootfsError> {
+        let file = self.rootfs.open(&object.path)?;
+        Ok(object.elf.imports(&*file).unwrap_or_default())
+    }
+
+    /// Returns whether one of `texts` is in the read-only data of `object`.
+    pub(super) fn has_text(&self, object: &Object, texts: &[String]) -> Result<bool, RootfsError> {
+        let file = self.rootfs.open(&object.path)?;
+        for text in texts {
+            if object.elf.has_text(&*file, text.as_bytes()).unwrap_or(false) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns what `object` says of versions; the inner error if its tables are broken.

@@ -9,9 +9,11 @@ use super::list::{Fatal, FoundBy, Missing};
 use crate::closure::{Cause, Demand};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::formats::elf::ElfError;
+use crate::packages::PackageError;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Absence, Rootfs, RootfsError};
 use crate::roots::{Keep, Root};
+use crate::rules::UnknownRule;
 use crate::spec::Search;
 
 /// Why there is no closure.
@@ -27,6 +29,12 @@ pub enum ResolveError {
     /// The source cannot be read.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// The database of packages cannot be read.
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+    /// The user names a rule that there is not.
+    #[error(transparent)]
+    Rule(#[from] UnknownRule),
 }
 
 fn count(problems: usize) -> String {
@@ -38,11 +46,16 @@ impl Explain for ResolveError {
         match self {
             Self::Incomplete { problems } => problems.iter().map(Problem::explain).collect(),
             Self::Rootfs(error) => error.explain(),
+            Self::Packages(error) => error.explain(),
+            Self::Rule(error) => error.explain(),
         }
     }
 
     fn failure(&self) -> Failure {
-        Failure::NoImage
+        match self {
+            Self::Rule(error) => error.failure(),
+            _ => Failure::NoImage,
+        }
     }
 }
 
@@ -151,6 +164,46 @@ pub enum Problem {
         /// The interpreter with the carriage return in its name.
         interp: Vec<u8>,
     },
+    /// Something that the user names, or a rule that must bring something, leads to nothing.
+    NothingMatches {
+        /// The path, pattern or rule.
+        what: String,
+        /// Who names it.
+        by: String,
+    },
+    /// A rule that the user names finds nothing in the source.
+    RuleWithoutFiles {
+        /// The rule.
+        id: String,
+        /// The package that would have it.
+        install: Option<String>,
+    },
+    /// The user names an account that the source does not have.
+    UnknownUser {
+        /// The name.
+        name: String,
+    },
+    /// A path is no place for a file.
+    NoPlace {
+        /// The path.
+        path: RawPath,
+    },
+    /// A file that is needed or named is one that no image should hold by accident.
+    Sensitive {
+        /// The file.
+        path: RootPath,
+        /// Why.
+        what: String,
+        /// Who asks for it.
+        by: String,
+    },
+    /// The user excludes what something else cannot do without.
+    Excluded {
+        /// What is excluded.
+        path: RootPath,
+        /// Who asks for it.
+        by: String,
+    },
     /// `env` in the first line of a script does not find its command.
     CommandNotFound {
         /// The script.
@@ -193,6 +246,14 @@ impl fmt::Display for Problem {
             Self::CarriageReturn { path, .. } => {
                 write!(f, "the first line of `{path}` ends in a carriage return")
             }
+            Self::NothingMatches { what, .. } => write!(f, "`{what}` leads to nothing in the rootfs"),
+            Self::RuleWithoutFiles { id, .. } => {
+                write!(f, "the rootfs has nothing of what `{id}` stands for")
+            }
+            Self::UnknownUser { name } => write!(f, "the rootfs has no user called `{name}`"),
+            Self::NoPlace { path } => write!(f, "`{path}` is no place for a file"),
+            Self::Sensitive { path, what, .. } => write!(f, "`{path}` is not taken: {what}"),
+            Self::Excluded { path, .. } => write!(f, "`{path}` is excluded, but needed"),
             Self::CommandNotFound { command, .. } => write!(f, "`{command}` is not in the search path"),
         }
     }
@@ -201,8 +262,11 @@ impl fmt::Display for Problem {
 impl Problem {
     /// Returns that `rootfs` does not have the program of `root`, looked up as `search` says.
     pub fn program_not_found(root: Root, search: &Search, rootfs: &dyn Rootfs) -> Self {
-        let Keep::Program(name) = &root.keep;
-        let searched = if name.as_bytes().contains(&b'/') { Vec::new() } else { search.path.clone() };
+        let is_path = match &root.keep {
+            Keep::Program { name, .. } => name.as_bytes().contains(&b'/'),
+            Keep::Tree(_) | Keep::Matching(_) => true,
+        };
+        let searched = if is_path { Vec::new() } else { search.path.clone() };
         Self::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned() }
     }
 
@@ -210,6 +274,18 @@ impl Problem {
     pub fn missing_interp(&self) -> Option<&RawPath> {
         match self {
             Self::InterpMissing { interp, .. } => Some(interp),
+            _ => None,
+        }
+    }
+
+    /// Returns the name that is missing and who asks for it, if that is the problem.
+    pub fn missing(&self) -> Option<(String, String)> {
+        match self {
+            Self::LibraryMissing { by, missing, .. } => {
+                Some((show(&missing.soname), format!("`{by}` needs")))
+            }
+            Self::Absent { demand, .. } => Some((demand.path.to_string(), format!("is {}", demand.cause))),
+            Self::NothingMatches { what, by } => Some((what.clone(), format!("is {by}"))),
             _ => None,
         }
     }
@@ -292,6 +368,23 @@ impl Problem {
             Self::CarriageReturn { interp, .. } => explanation("carriage-return")
                 .why(format!("the kernel looks for an interpreter called `{}`", show(interp)))
                 .fix("save the script with Unix line ends"),
+            Self::NothingMatches { by, .. } => {
+                explanation("nothing-matches").at(by.clone()).fix("check the path in the source")
+            }
+            Self::RuleWithoutFiles { install, .. } => explanation("empty-rule").fix(match install {
+                Some(package) => format!("install `{package}` in the source"),
+                None => "install what it belongs to in the source".to_owned(),
+            }),
+            Self::UnknownUser { .. } => explanation("unknown-user")
+                .why("looked in `/etc/passwd` of the source")
+                .fix("add the user there, or give a number"),
+            Self::NoPlace { .. } => {
+                explanation("no-place").why("a file of the source is in its way, or it ends above the root")
+            }
+            Self::Sensitive { by, .. } => explanation("sensitive-file")
+                .at(by.clone())
+                .fix("say `--allow-sensitive` if the image is to hold it, or `--exclude` it"),
+            Self::Excluded { by, .. } => explanation("excluded").at(by.clone()).fix("narrow `--exclude`"),
             Self::CommandNotFound { script, searched, .. } => explanation("missing-interpreter")
                 .at(format!("`env` in the first line of `{script}` looks for it"))
                 .why(format!("looked in {}", listed(searched.iter())))

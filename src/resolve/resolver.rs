@@ -15,12 +15,12 @@ use super::object::{Object, Objects};
 use super::problem::{Problem, ResolveError};
 use super::scripts::{self, Script};
 use super::{Circumstances, Linkage, LoaderConfig, Start};
-use crate::formats::dlopen_note;
+use crate::formats::dlopen_note::{self, Priority};
 use crate::formats::elf::ElfError;
 use crate::formats::ldso_cache::LdsoCache;
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Absence, Kind, Node, Rootfs, RootfsError, chase, read_file};
-use crate::spec::{CacheSource, DlopenLevel, Preloads, Search};
+use crate::spec::{CacheSource, DlopenLevel, Hints, Preloads, Search};
 
 /// The largest cache or path file of a loader that is read, in bytes. A full desktop's cache has 200 KiB.
 const LOADER_DATA_MAX: u64 = 64 << 20;
@@ -38,9 +38,31 @@ impl<'a> Resolver<'a> {
         Self { objects: Objects::new(rootfs), search, glibc: RefCell::default() }
     }
 
-    /// Returns a resolver over `rootfs`, whose ELF files are those of `known` at the same paths.
-    pub(super) fn like(known: &Resolver<'_>, rootfs: &'a dyn Rootfs, search: &'a Search) -> Self {
-        Self { objects: Objects::like(&known.objects, rootfs), search, glibc: RefCell::default() }
+    /// Returns a resolver over `rootfs`, whose ELF files are those of `known` at the paths for which `is_same` holds.
+    pub(super) fn like(
+        known: &Resolver<'_>,
+        rootfs: &'a dyn Rootfs,
+        search: &'a Search,
+        is_same: &dyn Fn(&RootPath) -> bool,
+    ) -> Self {
+        Self { objects: Objects::like(&known.objects, rootfs, is_same), search, glibc: RefCell::default() }
+    }
+
+    /// Returns where the loader at `interp` looks by itself, as its file says: the default directories of libraries.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read.
+    pub(super) fn default_directories(
+        &self,
+        interp: &RawPath,
+        loader: &Object,
+    ) -> Result<Vec<Vec<u8>>, RootfsError> {
+        let directories = match Flavour::of(interp.as_bytes()) {
+            Flavour::Glibc => self.glibc_loader(loader)?.conf.directories.clone(),
+            Flavour::Musl => musl::DEFAULT_DIRECTORIES.map(|path| path.to_vec()).into(),
+        };
+        let trimmed = |path: Vec<u8>| path.strip_suffix(b"/").map(<[u8]>::to_vec).unwrap_or(path);
+        Ok(directories.into_iter().map(trimmed).collect())
     }
 
     pub(super) fn objects(&self) -> &Objects<'a> {
@@ -136,6 +158,7 @@ impl<'a> Resolver<'a> {
         object: &Rc<Object>,
         circumstances: &Circumstances,
     ) -> Result<Linkage, ResolveError> {
+        let program = object;
         let elf = &object.elf;
         if elf.interp.is_none() && (elf.is_static() || !elf.is_dynamic) {
             return Ok(Linkage::Static);
@@ -156,8 +179,21 @@ impl<'a> Resolver<'a> {
             Ok(loader) => loader,
             Err(error) => return Err(incomplete(Problem::BrokenElf { path: real, error })),
         };
-        let requests = |object: &Object| requests(object, self.search.dlopen);
-        let Circumstances { privilege, hwcaps } = circumstances;
+        let Circumstances { privilege, hwcaps, loads } = circumstances;
+        // What the program names in its data was found when it was looked at without plug-ins.
+        let quiet = Search { hints: Hints::Skip, ..self.search.clone() };
+        let search = if loads.is_empty() { self.search } else { &quiet };
+        let requests = |object: &Object| {
+            let mut requests = requests(object, self.search.dlopen);
+            if object.path == program.path {
+                requests.extend(loads.iter().map(|name| Request {
+                    alternatives: vec![name.as_bytes().to_vec()],
+                    priority: Priority::Required,
+                    feature: String::new(),
+                }));
+            }
+            requests
+        };
         let start = Start {
             program: object,
             interp: &interp,
@@ -169,7 +205,7 @@ impl<'a> Resolver<'a> {
         let (list, config) = match Flavour::of(interp.as_bytes()) {
             Flavour::Glibc => {
                 let glibc = self.glibc_loader(&loader)?;
-                let list = glibc::list(&self.objects, &start, &glibc, self.search);
+                let list = glibc::list(&self.objects, &start, &glibc, search);
                 (list, LoaderConfig::Glibc { cache: glibc.conf.cache.clone() })
             }
             Flavour::Musl => {
@@ -178,7 +214,7 @@ impl<'a> Resolver<'a> {
                     Some(file) => self.read(file)?,
                     None => None,
                 };
-                let list = musl::list(&self.objects, &start, &Musl::new(path), self.search);
+                let list = musl::list(&self.objects, &start, &Musl::new(path), search);
                 (list, LoaderConfig::Musl { path_file: file })
             }
         };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::collect::{Answer, Collector, Linked};
 use super::loader::Abi;
+use super::place::Placement;
 use super::problem::{Problem, ResolveError};
 use super::resolver::Resolver;
 use super::{FoundBy, Linkage, LoaderConfig};
@@ -50,12 +51,18 @@ fn differences(
     let cached = CachedRootfs::new(&planned);
     // No ldconfig will run in the image.
     let search = Search { cache: CacheSource::AsInSource, ..source.search().clone() };
-    let resolver = Resolver::like(source, &cached, &search);
+    let is_same = |path: &RootPath| match closure.entry(path).map(|entry| &entry.content) {
+        Some(Content::Source(source)) => source == path,
+        _ => true,
+    };
+    let resolver = Resolver::like(source, &cached, &search, &is_same);
     let mut problems = Vec::new();
     for program in linked {
-        let found = match resolver.linkage(&program.object, &program.circumstances) {
+        let Some(entry) = closure.entry(&program.path) else { continue };
+        let Ok(object) = resolver.object(&program.path, &entry.node)? else { continue };
+        let found = match resolver.linkage(&object, &program.circumstances) {
             Ok(Linkage::Static) => Vec::new(),
-            Ok(Linkage::Dynamic { list, .. }) => Answer::all(&list),
+            Ok(Linkage::Dynamic { list, .. }) => Answer::all(&list, &Placement::default()),
             Err(ResolveError::Incomplete { problems: found }) => {
                 problems.extend(found);
                 continue;
@@ -74,7 +81,7 @@ fn difference(program: &Linked, found: &[Answer]) -> Option<Problem> {
         !found.iter().any(|answer| is_same(answer, expected) && answer.real == expected.real)
     })?;
     Some(Problem::PlanDiffers {
-        program: program.object.path.clone(),
+        program: program.path.clone(),
         soname: lost.soname.clone(),
         expected: lost.real.clone(),
         found: found.iter().find(|answer| is_same(answer, lost)).map(|answer| answer.real.clone()),

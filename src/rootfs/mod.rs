@@ -2,6 +2,7 @@
 
 mod cached;
 mod chase;
+mod find;
 mod host;
 mod layers;
 mod memory;
@@ -9,6 +10,7 @@ mod tars;
 
 pub use cached::CachedRootfs;
 pub use chase::{Absence, Chased, Link, chase};
+pub use find::{Eyes, Found, find};
 pub use host::HostRootfs;
 pub use layers::{ImageRootfs, LayersError};
 pub use memory::MemoryRootfs;

@@ -1,0 +1,423 @@
+//! What is in the closure + the catalogue of rules -> what those imply, round after round until nothing is new.
+
+use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
+
+use fast_glob::glob_match;
+
+use super::collect::{Collector, Depth};
+use super::files::Implied;
+use super::left_out::LeftOut;
+use super::object::Object;
+use super::problem::{Problem, ResolveError};
+use super::{Circumstances, Linkage, Privilege};
+use crate::closure::{Cause, Demand};
+use crate::formats::directives;
+use crate::path::{RawPath, RootPath};
+use crate::rootfs::{Eyes, Kind, find};
+use crate::roots::Origin;
+use crate::rules::{Level, Places, Reader, Rule, Strength};
+use crate::spec::{Selection, Suggested, With};
+
+/// Which rules have done what already.
+#[derive(Default)]
+pub(super) struct Fired {
+    /// Paths that the triggers have seen.
+    paths: HashSet<RootPath>,
+    /// Objects that the triggers have seen, and in how many programs.
+    objects: HashSet<(RootPath, usize)>,
+    /// Packages that the triggers have seen.
+    packages: HashSet<String>,
+    /// Rules whose patterns were looked up, with the directory of their trigger where it counts.
+    files: HashSet<(String, Option<Vec<u8>>)>,
+}
+
+/// What triggered a rule.
+struct Trigger {
+    path: RootPath,
+    /// The programs that load it, by their places in the list of what is linked.
+    programs: Vec<usize>,
+}
+
+impl Collector<'_> {
+    /// Takes the rules that the user names.
+    pub(super) fn take_named_rules(&mut self, fired: &mut Fired) -> Result<(), ResolveError> {
+        let (rules, selection) = (self.inputs.rules, self.inputs.selection);
+        for id in &selection.without {
+            rules.check(id)?;
+        }
+        for with in &selection.with {
+            let rule = rules.rule(&with.id)?;
+            let before = self.closure.entries().len();
+            self.take_rule_by_name(rule, with, fired)?;
+            if self.closure.entries().len() == before && !self.has_something_of(rule, with)? {
+                let (id, install) = (rule.id.clone(), rule.install.clone());
+                self.problems.push(Problem::RuleWithoutFiles { id, install });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_rule_by_name(&mut self, rule: &Rule, with: &With, fired: &mut Fired) -> Result<(), ResolveError> {
+        let cause = Cause::Root(Origin::Argument(format!("--with {with}")));
+        let programs: Vec<usize> = (0..self.linked.len()).collect();
+        let places = Places { value: with.value.clone(), ..self.places(None) };
+        self.take_files(rule, &places, &cause, &programs)?;
+        for name in &rule.implies.programs {
+            self.take_rule_program(rule, name, &cause)?;
+        }
+        for (key, value) in &rule.implies.env {
+            let value = value.replace("{value}", with.value.as_deref().unwrap_or_default());
+            self.env.entry(key.clone()).or_insert(value);
+        }
+        fired.files.insert((rule.id.clone(), None));
+        Ok(())
+    }
+
+    /// Returns whether something of `rule` is in the closure for another reason.
+    fn has_something_of(&self, rule: &Rule, with: &With) -> Result<bool, ResolveError> {
+        let places = Places { value: with.value.clone(), ..self.places(None) };
+        for pattern in &rule.implies.files {
+            for glob in pattern.globs(&places).unwrap_or_default() {
+                if self.closure.entries().any(|(path, _)| glob.matches(path)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(!rule.implies.programs.is_empty())
+    }
+
+    /// Shows the rules what is new in the closure, once. Returns whether anything came of it.
+    pub(super) fn fire_rules(&mut self, fired: &mut Fired) -> Result<(), ResolveError> {
+        let inputs = self.inputs;
+        let rules: Vec<(&Rule, Wanted)> = inputs
+            .rules
+            .rules()
+            .iter()
+            .filter(|rule| !rule.when.is_empty())
+            .filter_map(|rule| Some((rule, wanted(rule, inputs.selection)?)))
+            .collect();
+        if rules.is_empty() {
+            return Ok(());
+        }
+        for (object, programs) in self.new_objects(fired) {
+            let imports: BTreeSet<Vec<u8>> = self.resolver.objects().imports(&object)?.into_iter().collect();
+            for (rule, wanted) in &rules {
+                if self.is_triggered_by_object(rule, &object, &imports)? {
+                    let trigger = Trigger { path: object.path.clone(), programs: programs.clone() };
+                    self.fire(rule, *wanted, &trigger, fired)?;
+                }
+            }
+        }
+        let new: Vec<RootPath> = self
+            .closure
+            .entries()
+            .filter(|(path, entry)| entry.node.kind != Kind::Directory && !fired.paths.contains(*path))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in new {
+            for (rule, wanted) in &rules {
+                if rule.when.paths.iter().any(|glob| glob.matches(&path)) {
+                    let programs = self.programs_of(&path);
+                    self.fire(rule, *wanted, &Trigger { path: path.clone(), programs }, fired)?;
+                }
+            }
+            self.fire_package_rules(&rules, &path, fired)?;
+            fired.paths.insert(path);
+        }
+        Ok(())
+    }
+
+    fn fire_package_rules(
+        &mut self,
+        rules: &[(&Rule, Wanted)],
+        path: &RootPath,
+        fired: &mut Fired,
+    ) -> Result<(), ResolveError> {
+        let Some(db) = self.inputs.packages else { return Ok(()) };
+        if rules.iter().all(|(rule, _)| rule.when.packages.is_empty()) {
+            return Ok(());
+        }
+        for id in db.owners(path)? {
+            let name = &db.package(id).name;
+            if !fired.packages.insert(name.clone()) {
+                continue;
+            }
+            for (rule, wanted) in rules {
+                if rule.when.packages.iter().any(|pattern| glob_match(pattern, name.as_bytes())) {
+                    let programs = self.programs_of(path);
+                    self.fire(rule, *wanted, &Trigger { path: path.clone(), programs }, fired)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the objects that the triggers have not seen, with the programs that map them.
+    fn new_objects(&self, fired: &mut Fired) -> Vec<(Rc<Object>, Vec<usize>)> {
+        let mut new: Vec<_> = self
+            .members()
+            .into_values()
+            .filter(|(object, programs)| {
+                let first = programs.first().copied().unwrap_or_default();
+                fired.objects.insert((object.path.clone(), first))
+            })
+            .collect();
+        new.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+        new
+    }
+
+    fn is_triggered_by_object(
+        &self,
+        rule: &Rule,
+        object: &Object,
+        imports: &BTreeSet<Vec<u8>>,
+    ) -> Result<bool, ResolveError> {
+        let when = &rule.when;
+        let names = [object.elf.soname.as_deref(), Some(object.path.file_name())];
+        let is_called = |pattern: &String| names.iter().flatten().any(|name| glob_match(pattern, name));
+        let matches = when.sonames.iter().any(is_called)
+            || when.imports.iter().any(|symbol| imports.contains(symbol.as_bytes()));
+        if !matches || when.strings.is_empty() {
+            return Ok(matches);
+        }
+        Ok(self.resolver.objects().has_text(object, &when.strings)?)
+    }
+
+    /// Returns the programs that may load what lies at `path`: those that map it, else all that the user names.
+    pub(super) fn programs_of(&self, path: &RootPath) -> Vec<usize> {
+        let all = || self.linked.iter().enumerate();
+        let mapping: Vec<usize> = all()
+            .filter(|(_, linked)| linked.members.iter().any(|object| object.path == *path))
+            .map(|(at, _)| at)
+            .collect();
+        if !mapping.is_empty() {
+            return mapping;
+        }
+        let is_root = |object: &Rc<Object>| self.root_objects.iter().any(|root| root.path == object.path);
+        all().filter(|(_, linked)| is_root(&linked.object)).map(|(at, _)| at).collect()
+    }
+
+    fn fire(
+        &mut self,
+        rule: &Rule,
+        wanted: Wanted,
+        trigger: &Trigger,
+        fired: &mut Fired,
+    ) -> Result<(), ResolveError> {
+        if wanted == Wanted::Mentioned {
+            if fired.files.insert((rule.id.clone(), None)) && self.would_bring(rule, trigger)? {
+                self.left_out.insert(LeftOut::Rule {
+                    id: rule.id.clone(),
+                    why: rule.why.clone(),
+                    by: trigger.path.clone(),
+                });
+            }
+            return Ok(());
+        }
+        let by = trigger.path.clone();
+        let cause = Cause::Rule { by: by.clone(), rule: rule.id.clone(), why: rule.why.clone() };
+        let places = self.places(Some(&by));
+        let own = rule.implies.files.iter().any(|pattern| pattern.has_own());
+        let key = (rule.id.clone(), if own { places.own.clone() } else { None });
+        if fired.files.insert(key) {
+            self.take_files(rule, &places, &cause, &trigger.programs)?;
+            for name in &rule.implies.programs {
+                self.take_rule_program(rule, name, &cause)?;
+            }
+            for directory in &rule.implies.directories {
+                let (path, mode) = (directory.path.as_bytes(), directory.mode);
+                self.make_directory(path, mode, &directory.owner, &directory.owner, cause.clone())?;
+            }
+            for (key, value) in &rule.implies.env {
+                self.env.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+            for user in &rule.implies.users {
+                let names = match user.as_str() {
+                    "{name}" => places.names.clone(),
+                    name => vec![name.as_bytes().to_vec()],
+                };
+                self.users.extend(names.into_iter().map(|name| (name, Some(by.clone()))));
+            }
+        }
+        for name in &rule.implies.dlopen {
+            for program in &trigger.programs {
+                let is_there = self.take_library(name, *program, &cause)?;
+                if !is_there && rule.strength == Strength::Required {
+                    let (what, by) = (name.clone(), cause.to_string());
+                    self.miss(Problem::NothingMatches { what, by });
+                }
+            }
+        }
+        if rule.implies.reader == Some(Reader::User) {
+            let text = self.configuration(&by, directives::CONFIGURATION_MAX)?;
+            let named = directives::users(&text).into_iter();
+            self.users.extend(named.map(|name| (name, Some(by.clone()))));
+        }
+        Ok(())
+    }
+
+    /// Returns the text of the regular file at `path`; empty if it is none, or larger than `limit`.
+    fn configuration(&self, path: &RootPath, limit: u64) -> Result<Vec<u8>, ResolveError> {
+        match self.rootfs().lookup(path)? {
+            Some(node) if node.kind == Kind::File => Ok(self.text(path, limit)?.unwrap_or_default()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn take_files(
+        &mut self,
+        rule: &Rule,
+        places: &Places,
+        cause: &Cause,
+        programs: &[usize],
+    ) -> Result<(), ResolveError> {
+        for pattern in &rule.implies.files {
+            // Patterns were tried when the catalogue was read; what places add is escaped.
+            for glob in pattern.globs(places).unwrap_or_default() {
+                let found = find(self.rootfs(), &glob, Eyes::Everybody)?;
+                for path in found.closed {
+                    let what = "not everybody may list it".to_owned();
+                    self.left_out.insert(LeftOut::Sensitive { path, what });
+                }
+                for path in found.paths {
+                    self.take_implied_or_script(&path, cause, programs)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_rule_program(&mut self, rule: &Rule, name: &str, cause: &Cause) -> Result<(), ResolveError> {
+        let name = RawPath::from(name);
+        let path = self.resolver.program_path(&name)?;
+        let found = match &path {
+            Some(path) => crate::rootfs::chase(self.rootfs(), path)?.end.is_ok(),
+            None => false,
+        };
+        match path.filter(|_| found) {
+            Some(path) => {
+                self.take_program(Demand { path, cause: cause.clone() }, Depth(1))?;
+            }
+            None if rule.strength == Strength::Required => {
+                let (id, install) = (rule.id.clone(), rule.install.clone());
+                let problem = Problem::RuleWithoutFiles { id, install };
+                if !self.problems.iter().any(|known| known.to_string() == problem.to_string()) {
+                    self.problems.push(problem);
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the library that the program at `at` gets when it calls dlopen with `name`, and returns whether it gets
+    /// one.
+    pub(super) fn take_library(
+        &mut self,
+        name: &str,
+        at: usize,
+        cause: &Cause,
+    ) -> Result<bool, ResolveError> {
+        // Where a plug-in is loaded, the program is the same, and has been asked.
+        let Some(linked) = self.linked.get(at).filter(|linked| linked.circumstances.loads.is_empty()) else {
+            return Ok(true);
+        };
+        let is_called = |object: &Rc<Object>| object.elf.soname.as_deref() == Some(name.as_bytes());
+        if linked.members.iter().any(is_called) {
+            return Ok(true);
+        }
+        let (program, path) = (linked.object.clone(), linked.path.clone());
+        let circumstances = Circumstances {
+            privilege: Privilege::Plain,
+            hwcaps: linked.circumstances.hwcaps.clone(),
+            loads: vec![RawPath::from(name)],
+        };
+        let linkage = match self.resolver.linkage(&program, &circumstances) {
+            Ok(linkage) => linkage,
+            Err(ResolveError::Incomplete { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Linkage::Dynamic { interp, config, list } = linkage else { return Ok(false) };
+        let edge = list.edges.iter().find(|edge| edge.soname == name.as_bytes());
+        let Some(found) = edge.map(|edge| list.objects[edge.to].name.clone()) else { return Ok(false) };
+        self.closure.take(self.rootfs(), Demand { path: found, cause: cause.clone() })?;
+        self.take_list(&program, &path, circumstances, (&interp, config), &list)?;
+        Ok(true)
+    }
+
+    /// Returns whether `rule` would bring anything that is not in the closure.
+    fn would_bring(&self, rule: &Rule, trigger: &Trigger) -> Result<bool, ResolveError> {
+        let places = self.places(Some(&trigger.path));
+        for glob in rule.implies.files.iter().flat_map(|pattern| pattern.globs(&places).unwrap_or_default()) {
+            for path in find(self.rootfs(), &glob, Eyes::Everybody)?.paths {
+                let target = crate::rootfs::chase(self.rootfs(), &path)?.target();
+                if target.is_some_and(|target| self.closure.entry(&target).is_none()) {
+                    return Ok(true);
+                }
+            }
+        }
+        for name in &rule.implies.programs {
+            if let Some(path) = self.resolver.program_path(&RawPath::from(name.as_str()))? {
+                let target = crate::rootfs::chase(self.rootfs(), &path)?.target();
+                if target.is_some_and(|target| self.closure.entry(&target).is_none()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn places(&self, own: Option<&RootPath>) -> Places {
+        // On merged /usr half of the names lead to the other half.
+        let mut real: Vec<RootPath> = Vec::new();
+        let mut lib = Vec::new();
+        for directory in &self.lib_directories {
+            let target = crate::rootfs::chase(self.rootfs(), &RawPath::new(directory.as_slice()));
+            if let Some(target) = target.ok().and_then(|chased| chased.target())
+                && !real.contains(&target)
+            {
+                lib.push(target.as_bytes().to_vec());
+                real.push(target);
+            }
+        }
+        let names = self.named.iter().map(|path| path.file_name().to_vec());
+        let names: BTreeSet<Vec<u8>> = names.collect();
+        let own = own.and_then(RootPath::parent).map(|directory| directory.as_bytes().to_vec());
+        Places { lib, own, names: names.into_iter().collect(), value: None }
+    }
+
+    /// Takes what is at `path` because of `cause`, or puts it off if it is a script.
+    pub(super) fn take_implied_or_script(
+        &mut self,
+        path: &RawPath,
+        cause: &Cause,
+        programs: &[usize],
+    ) -> Result<(), ResolveError> {
+        if !self.puts_off(path, cause)? {
+            let _: Implied = self.take_implied(path, cause.clone(), programs)?;
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of a rule that is triggered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Taken,
+    Mentioned,
+}
+
+/// Returns what becomes of `rule` when it is triggered; `None` if nothing does.
+fn wanted(rule: &Rule, selection: &Selection) -> Option<Wanted> {
+    if selection.is_without(&rule.id) {
+        return None;
+    }
+    let is_named = selection.with.iter().any(|with| with.id == rule.id);
+    match (rule.level, selection.suggested) {
+        _ if is_named => Some(Wanted::Taken),
+        (Level::On, _) | (Level::Suggest, Suggested::Take) => Some(Wanted::Taken),
+        (Level::Suggest, Suggested::List) => Some(Wanted::Mentioned),
+        (Level::Off, _) => None,
+    }
+}

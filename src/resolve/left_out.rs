@@ -1,0 +1,98 @@
+//! What an image could hold and does not, and how to take it.
+
+use std::fmt;
+
+use crate::path::{RawPath, RootPath, show};
+
+/// Something that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LeftOut {
+    /// A file or directory that no image should hold by accident.
+    Sensitive {
+        /// Where it is.
+        path: RootPath,
+        /// Why: what is in it, or that not everybody may read it.
+        what: String,
+    },
+    /// A rule that is only a suggestion.
+    Rule {
+        /// Its ID.
+        id: String,
+        /// What is missing without it.
+        why: String,
+        /// The path that triggered it.
+        by: RootPath,
+    },
+    /// A script of package data whose interpreter is not in the image.
+    Script {
+        /// The script.
+        path: RawPath,
+        /// What runs it.
+        interp: Vec<u8>,
+    },
+    /// A program or library of package data or of a rule that would not load.
+    Unloadable {
+        /// The file.
+        path: RawPath,
+        /// What is wrong.
+        why: String,
+    },
+    /// A demand that nothing meets, which the user allows.
+    Missing {
+        /// The name or path.
+        name: String,
+        /// Who asked for it.
+        by: String,
+    },
+}
+
+impl LeftOut {
+    /// Returns the kind in one word, as reports have it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sensitive { .. } => "sensitive",
+            Self::Rule { .. } => "suggested",
+            Self::Script { .. } => "script",
+            Self::Unloadable { .. } => "unloadable",
+            Self::Missing { .. } => "missing",
+        }
+    }
+
+    /// Returns what is left out: a path or the ID of a rule.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Sensitive { path, .. } => path.to_string(),
+            Self::Rule { id, .. } => id.clone(),
+            Self::Script { path, .. } | Self::Unloadable { path, .. } => path.to_string(),
+            Self::Missing { name, .. } => name.clone(),
+        }
+    }
+
+    /// Returns how to take it.
+    pub fn how(&self) -> String {
+        match self {
+            Self::Sensitive { path, .. } => format!("--include {path} --allow-sensitive"),
+            Self::Rule { id, .. } => format!("--with {id}"),
+            Self::Script { interp, .. } => {
+                let name = interp.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+                format!("name `{}` as a program too", show(name))
+            }
+            Self::Unloadable { .. } | Self::Missing { .. } => {
+                "install what it needs in the source".to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sensitive { path, what } => write!(f, "`{path}`: {what}"),
+            Self::Rule { id, why, by } => write!(f, "rule `{id}` for `{by}`: {why}"),
+            Self::Script { path, interp } => write!(f, "`{path}`: it needs `{}`", show(interp)),
+            Self::Unloadable { path, why } => write!(f, "`{path}`: {why}"),
+            Self::Missing { name, by } => write!(f, "`{name}`, which {by}"),
+        }
+    }
+}

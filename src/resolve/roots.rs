@@ -1,0 +1,133 @@
+//! The roots of the user -> the closure: programs where they are, or where the user's own ones land.
+
+use super::Program;
+use super::collect::{Collector, Depth};
+use super::place::landing;
+use super::problem::{Problem, ResolveError};
+use crate::closure::{Cause, Demand};
+use crate::path::{RawPath, RootPath};
+use crate::rootfs::{Kind, chase};
+use crate::roots::{Keep, Root};
+
+/// Where programs of the user land that lie somewhere by accident.
+const OWN_PROGRAMS: &str = "/usr/local/bin/";
+
+impl Collector<'_> {
+    /// Takes all roots, and returns the programs among them.
+    pub(super) fn take_roots(&mut self) -> Result<Vec<Program>, ResolveError> {
+        let mut programs = Vec::new();
+        for root in self.inputs.roots {
+            match &root.keep {
+                Keep::Program { name, to } => {
+                    programs.extend(self.take_root_program(root, name, to.as_ref())?)
+                }
+                Keep::Tree(tree) => self.take_tree(root, tree)?,
+                Keep::Matching(glob) => self.take_matching(root, glob)?,
+            }
+        }
+        Ok(programs)
+    }
+
+    fn take_root_program(
+        &mut self,
+        root: &Root,
+        name: &RawPath,
+        to: Option<&RawPath>,
+    ) -> Result<Option<Program>, ResolveError> {
+        let inputs = self.inputs;
+        let Some(path) = self.resolver.program_path(name)? else {
+            self.problems.push(Problem::program_not_found(root.clone(), inputs.search, inputs.rootfs));
+            return Ok(None);
+        };
+        let own = RawPath::from(OWN_PROGRAMS);
+        let to = match to {
+            Some(to) => Some(to),
+            None if self.lies_by_accident(&path)? => Some(&own),
+            None => None,
+        };
+        let object = match to {
+            None => {
+                let object = self.take_program(Demand::of_root(root, path.clone()), Depth(0))?;
+                object.map(|object| (object, path))
+            }
+            Some(to) => self.take_program_to(root, &path, to)?,
+        };
+        Ok(object.map(|(object, path)| {
+            self.root_objects.push(object.clone());
+            Program { path, object }
+        }))
+    }
+
+    /// Takes the program at `path` to `to`. Returns what runs, and where the program is in the image.
+    fn take_program_to(
+        &mut self,
+        root: &Root,
+        path: &RawPath,
+        to: &RawPath,
+    ) -> Result<Option<(std::rc::Rc<super::Object>, RawPath)>, ResolveError> {
+        let (source, node) = match chase(self.rootfs(), path)?.end {
+            Ok(found) => found,
+            Err(absence) => {
+                let demand = Demand::of_root(root, path.clone());
+                self.miss(Problem::Absent { demand, absence });
+                return Ok(None);
+            }
+        };
+        if node.kind != Kind::File {
+            self.problems.push(Problem::NotAProgram { path: source, what: "not a regular file" });
+            return Ok(None);
+        }
+        let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let Some(landed) = landing(self.rootfs(), to, name)? else {
+            self.problems.push(Problem::NoPlace { path: to.clone() });
+            return Ok(None);
+        };
+        let cause = Cause::Root(root.origin.clone());
+        self.closure.take(self.rootfs(), Demand { path: landed.above, cause: cause.clone() })?;
+        self.put_source(&source, &node, &landed.path, cause);
+        self.named.insert(landed.path.clone());
+        let object = self.take_executable(&source, &landed.path, Depth(0))?;
+        Ok(object.map(|object| (object, landed.path.to_raw())))
+    }
+
+    /// Returns whether the program at `path` is one of the user's own, not one that was installed there.
+    fn lies_by_accident(&self, path: &RawPath) -> Result<bool, ResolveError> {
+        let own = &self.inputs.selection.own_directories;
+        if own.is_empty() {
+            return Ok(false);
+        }
+        let Some(real) = chase(self.rootfs(), path)?.target() else { return Ok(false) };
+        let is_owned = match self.inputs.packages {
+            Some(db) => !db.owners(&real)?.is_empty(),
+            None => false,
+        };
+        let is_below = |directory: &RawPath| -> Result<bool, ResolveError> {
+            let top: Option<RootPath> = chase(self.rootfs(), directory)?.target();
+            let spelled = directory.join(b"");
+            Ok(path.as_bytes().starts_with(spelled.as_bytes())
+                || top.is_some_and(|top| !top.is_root() && real.is_within(&top)))
+        };
+        for directory in own.iter().filter(|_| !is_owned) {
+            if is_below(directory)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the libraries of the name services that the user asks for, for every program.
+    pub(super) fn take_name_services(&mut self) -> Result<(), ResolveError> {
+        for name in &self.inputs.selection.nss {
+            let library = format!("libnss_{name}.so.2");
+            let cause = Cause::Root(crate::roots::Origin::Argument(format!("--nss {name}")));
+            let mut is_there = false;
+            for at in 0..self.linked.len() {
+                is_there |= self.take_library(&library, at, &cause)?;
+            }
+            if !is_there && !self.linked.is_empty() {
+                self.miss(Problem::NothingMatches { what: library, by: cause.to_string() });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! `*.toml` here and files of the user -> the [`Catalogue`]: what programs need that no loader names, as data.
+//!
+//! A rule has triggers, what it implies, a level, and a reason that people read. Nothing here looks at files; that is
+//! the resolver's part.
+
+mod text;
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::explain::{Explain, Explanation, Failure};
+use crate::glob::{Glob, GlobError, escaped};
+
+pub use text::RuleFileError;
+
+/// The rules that come with minimage, in the order in which they are tried.
+const EMBEDDED: [(&str, &str); 6] = [
+    ("bundles.toml", include_str!("bundles.toml")),
+    ("libc.toml", include_str!("libc.toml")),
+    ("libraries.toml", include_str!("libraries.toml")),
+    ("languages.toml", include_str!("languages.toml")),
+    ("servers.toml", include_str!("servers.toml")),
+    ("tools.toml", include_str!("tools.toml")),
+];
+
+/// The files that tell hosts and people apart, or hold their secrets.
+const SENSITIVE: &str = include_str!("sensitive.toml");
+
+/// Parts of every image that are no rules, but can be left out by name like rules.
+pub const PARTS: [&str; 4] = ["base-layout", "metadata", "package-data", "user-db"];
+
+/// All rules that are known.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    rules: Vec<Rule>,
+    sensitive: Vec<Sensitive>,
+}
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// What the user calls it.
+    pub id: String,
+    /// What goes wrong without it, as one clause.
+    pub why: String,
+    /// What happens when it is triggered.
+    pub level: Level,
+    /// What it takes for what it implies to be there: with `Required`, a demand that finds nothing stops the build.
+    pub strength: Strength,
+    /// What triggers it; a rule without triggers is taken by name alone.
+    pub when: Triggers,
+    /// What it implies.
+    pub implies: Implied,
+    /// The package to install where nothing of it is there.
+    pub install: Option<String>,
+}
+
+/// What happens when a rule is triggered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Level {
+    /// It is taken.
+    #[default]
+    On,
+    /// It is mentioned.
+    Suggest,
+    /// Nothing, unless the user names it.
+    Off,
+}
+
+/// What becomes of a demand that nothing meets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strength {
+    /// It stops the build.
+    Required,
+    /// What is not there is not needed.
+    #[default]
+    IfThere,
+}
+
+/// What triggers a rule: any of these.
+#[derive(Debug, Clone, Default)]
+pub struct Triggers {
+    /// An object in the closure is called so, by name or path: patterns for one name.
+    pub sonames: Vec<String>,
+    /// An object in the closure expects one of these symbols from others.
+    pub imports: Vec<String>,
+    /// With `sonames` or `imports`: only objects with one of these texts in read-only data.
+    pub strings: Vec<String>,
+    /// A path in the closure.
+    pub paths: Vec<Glob>,
+    /// A file of a package in the closure, by the package's name.
+    pub packages: Vec<String>,
+}
+
+/// What a rule implies.
+#[derive(Debug, Clone, Default)]
+pub struct Implied {
+    /// Patterns for paths, with the [places](Place) of a closure in them.
+    pub files: Vec<Pattern>,
+    /// Names that the matching object passes to dlopen.
+    pub dlopen: Vec<String>,
+    /// Programs, by path or by name.
+    pub programs: Vec<String>,
+    /// Empty directories.
+    pub directories: Vec<Directory>,
+    /// Variables of the image's environment, where nobody sets them.
+    pub env: BTreeMap<String, String>,
+    /// Users, by their names, as far as the source has them; with [places](Place) too.
+    pub users: Vec<String>,
+    /// Who reads the file that triggered the rule for what it names.
+    pub reader: Option<Reader>,
+}
+
+/// An empty directory that a rule implies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Where.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whose, by the name of the user, and of the user's group.
+    pub owner: String,
+}
+
+/// What reads a configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// `user www-data;`, `User www-data`, `user = mysql`: a line with the word `user` and a name.
+    User,
+}
+
+/// A place in a pattern that differs from closure to closure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// `{lib}`: each default directory of the loaders.
+    Lib,
+    /// `{self}`: the directory of the file that triggered the rule.
+    Own,
+    /// `{prefix}`: the directory above that one.
+    Prefix,
+    /// `{name}`: the name of a root program.
+    Name,
+    /// `{value}`: what the user gave, as in `--with locale=de_DE.UTF-8`.
+    Value,
+    /// `{codeset}`: the same as `locale -a` spells it, `de_DE.utf8`.
+    Codeset,
+}
+
+/// A pattern with places in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+}
+
+/// A file that no image should hold by accident.
+#[derive(Debug, Clone)]
+pub struct Sensitive {
+    /// Which files.
+    pub files: Vec<Glob>,
+    /// What is in them.
+    pub what: String,
+}
+
+/// The user names a rule that there is not.
+#[derive(Debug, Error)]
+#[error("there is no rule called `{id}`")]
+pub struct UnknownRule {
+    id: String,
+    nearest: Option<String>,
+}
+
+impl Explain for UnknownRule {
+    fn explain(&self) -> Vec<Explanation> {
+        let fix = match &self.nearest {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => "`minimage rules` lists all of them".to_owned(),
+        };
+        vec![Explanation::new("unknown-rule", self.to_string()).fix(fix)]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
+}
+
+impl Catalogue {
+    /// Returns the rules that come with minimage, and those in `added`: pairs of a name for messages and a text. A
+    /// rule with an ID that is known already takes its place.
+    ///
+    /// # Errors
+    /// [`RuleFileError`] for a text that holds no rules.
+    pub fn with(added: &[(String, String)]) -> Result<Self, RuleFileError> {
+        let mut rules: Vec<Rule> = Vec::new();
+        let embedded = EMBEDDED.iter().map(|(name, text)| (*name, *text));
+        let added = added.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        for (name, text) in embedded.chain(added) {
+            for rule in text::rules(name, text)? {
+                match rules.iter_mut().find(|known| known.id == rule.id) {
+                    Some(known) => *known = rule,
+                    None => rules.push(rule),
+                }
+            }
+        }
+        Ok(Self { rules, sensitive: text::sensitive("sensitive.toml", SENSITIVE)? })
+    }
+
+    /// Returns a catalogue without any rules.
+    pub fn empty() -> Self {
+        Self { rules: Vec::new(), sensitive: Vec::new() }
+    }
+
+    /// Returns the rules, in the order in which they are tried.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Returns the kinds of files that no image should hold by accident.
+    pub fn sensitive(&self) -> &[Sensitive] {
+        &self.sensitive
+    }
+
+    /// Returns the rule called `id`.
+    ///
+    /// # Errors
+    /// [`UnknownRule`], with the name that is nearest.
+    pub fn rule(&self, id: &str) -> Result<&Rule, UnknownRule> {
+        self.rules.iter().find(|rule| rule.id == id).ok_or_else(|| self.unknown(id))
+    }
+
+    /// Checks that `id` is a rule or another [part](PARTS) of images that can be left out.
+    ///
+    /// # Errors
+    /// [`UnknownRule`], with the name that is nearest.
+    pub fn check(&self, id: &str) -> Result<(), UnknownRule> {
+        if PARTS.contains(&id) { Ok(()) } else { self.rule(id).map(drop) }
+    }
+
+    fn unknown(&self, id: &str) -> UnknownRule {
+        let names = self.rules.iter().map(|rule| rule.id.as_str()).chain(PARTS);
+        let distance = |name: &&str| strsim::damerau_levenshtein(name, id);
+        let nearest = names.min_by_key(distance).filter(|name| distance(name) <= 1 + id.len() / 3);
+        UnknownRule { id: id.to_owned(), nearest: nearest.map(str::to_owned) }
+    }
+}
+
+impl Triggers {
+    /// Returns whether the rule is taken by name alone.
+    pub fn is_empty(&self) -> bool {
+        self.sonames.is_empty()
+            && self.imports.is_empty()
+            && self.paths.is_empty()
+            && self.packages.is_empty()
+    }
+}
+
+/// What the places in a pattern stand for.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// The default directories of the loaders.
+    pub lib: Vec<Vec<u8>>,
+    /// The directory of the file that triggered the rule.
+    pub own: Option<Vec<u8>>,
+    /// The names of the root programs.
+    pub names: Vec<Vec<u8>>,
+    /// What the user gave.
+    pub value: Option<String>,
+}
+
+impl Places {
+    fn of(&self, place: &Place) -> Vec<Vec<u8>> {
+        let value = self.value.as_deref();
+        match place {
+            Place::Lib => self.lib.clone(),
+            Place::Own => self.own.iter().cloned().collect(),
+            Place::Prefix => self.own.iter().filter_map(|own| parent(own)).collect(),
+            Place::Name => self.names.clone(),
+            Place::Value => value.map(|value| value.as_bytes().to_vec()).into_iter().collect(),
+            Place::Codeset => value.map(codeset).into_iter().collect(),
+        }
+    }
+}
+
+/// Returns the directory above `directory`, without a slash at its end.
+fn parent(directory: &[u8]) -> Option<Vec<u8>> {
+    let slash = directory.iter().rposition(|byte| *byte == b'/')?;
+    Some(directory.get(..slash).unwrap_or_default().to_vec())
+}
+
+/// Returns the name of a locale as its directory is called: `de_DE.UTF-8` is `de_DE.utf8`.
+fn codeset(locale: &str) -> Vec<u8> {
+    let Some((language, codeset)) = locale.split_once('.') else { return locale.into() };
+    let plain: String = codeset.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("{language}.{}", plain.to_ascii_lowercase()).into_bytes()
+}
+
+impl Pattern {
+    const PLACES: [(&str, Place); 6] = [
+        ("{lib}", Place::Lib),
+        ("{self}", Place::Own),
+        ("{prefix}", Place::Prefix),
+        ("{name}", Place::Name),
+        ("{value}", Place::Value),
+        ("{codeset}", Place::Codeset),
+    ];
+
+    /// Returns whether it depends on where the file is that triggered the rule.
+    pub fn has_own(&self) -> bool {
+        self.text.contains("{self}") || self.text.contains("{prefix}")
+    }
+
+    /// Returns the patterns that come of putting each value of `places` in; none if a place has no value.
+    ///
+    /// # Errors
+    /// [`GlobError`] if what comes of it is no pattern.
+    pub fn globs(&self, places: &Places) -> Result<Vec<Glob>, GlobError> {
+        let mut texts = vec![self.text.as_bytes().to_vec()];
+        for (token, place) in &Self::PLACES {
+            if !self.text.contains(token) {
+                continue;
+            }
+            let values = places.of(place);
+            texts = texts
+                .iter()
+                .flat_map(|text| values.iter().map(|value| replaced(text, token.as_bytes(), &escaped(value))))
+                .collect();
+        }
+        texts.into_iter().map(Glob::parse).collect()
+    }
+}
+
+fn replaced(text: &[u8], token: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut replaced = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memmem::find(rest, token) {
+        replaced.extend_from_slice(&rest[..at]);
+        replaced.extend_from_slice(value);
+        rest = &rest[at + token.len()..];
+    }
+    replaced.extend_from_slice(rest);
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_whole() {
+        let catalogue = Catalogue::with(&[]).unwrap();
+        let ids: BTreeSet<_> = catalogue.rules().iter().map(|rule| &rule.id).collect();
+        assert_eq!(ids.len(), catalogue.rules().len(), "an ID is used twice");
+        for rule in catalogue.rules() {
+            assert!(!rule.why.ends_with('.') && !rule.why.is_empty(), "{}: one clause", rule.id);
+            let places = Places {
+                lib: vec![b"/usr/lib".to_vec()],
+                own: Some(b"/usr/bin".to_vec()),
+                names: vec![b"x".to_vec()],
+                value: Some("C.UTF-8".to_owned()),
+            };
+            for file in &rule.implies.files {
+                assert_eq!(file.globs(&places).unwrap().len(), 1, "{}: {file:?}", rule.id);
+            }
+        }
+    }
+
+    #[test]
+    fn places_are_filled_in() {
+        let places = Places {
+            lib: vec![b"/lib/x86_64-linux-gnu".to_vec(), b"/usr/lib".to_vec()],
+            own: Some(b"/opt/a*b".to_vec()),
+            names: Vec::new(),
+            value: Some("de_DE.UTF-8".to_owned()),
+        };
+        for (pattern, expected) in [
+            ("{lib}/gconv/**", vec!["/lib/x86_64-linux-gnu/gconv/**", "/usr/lib/gconv/**"]),
+            ("{self}/x", vec!["/opt/a\\\\*b/x"]),
+            ("{prefix}/x", vec!["/opt/x"]),
+            ("/usr/lib/locale/{codeset}/**", vec!["/usr/lib/locale/de_DE.utf8/**"]),
+            ("/l/{value}", vec!["/l/de_DE.UTF-8"]),
+            ("/etc/pam.d/{name}", vec![]),
+        ] {
+            let pattern = Pattern { text: pattern.to_owned() };
+            let globs: Vec<_> = pattern.globs(&places).unwrap().iter().map(ToString::to_string).collect();
+            assert_eq!(globs, expected);
+        }
+    }
+
+    #[test]
+    fn a_mistyped_name_finds_its_neighbour() {
+        let catalogue = Catalogue::with(&[]).unwrap();
+        let fix = |id: &str| catalogue.check(id).unwrap_err().explain()[0].to_string();
+        assert!(fix("ca-certificate").contains("did you mean `ca-certificates`?"));
+        assert!(fix("metdata").contains("did you mean `metadata`?"));
+        assert!(!fix("quite something else").contains("did you mean"));
+        assert!(catalogue.check("base-layout").is_ok());
+    }
+}
