@@ -1,0 +1,181 @@
+# What each program does in its image, which was built with no flag but the program. One function a program: it is
+# given the image, and succeeds if the work is done. `# program:` names what is built if that is not the function.
+# shellcheck shell=bash disable=SC2317
+
+# run IMAGE [OPTION..] -- WORDS: runs the image's program with these words.
+run() {
+    local image=$1
+    shift
+    local options=()
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    timeout 120 docker run --rm -i --network host "${options[@]}" "$image" "$@"
+}
+
+# server IMAGE [OPTION..] -- WORDS: starts the image's program in the background; `stop` ends it.
+server() {
+    local image=$1
+    shift
+    local options=()
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    SERVER=$(docker run -d --network host "${options[@]}" "$image" "$@")
+}
+
+stop() {
+    docker logs "$SERVER" 2>&1 | tail -20
+    docker rm -f "$SERVER" >/dev/null
+}
+
+# answers URL: waits until there is a page.
+answers() {
+    local try
+    for try in $(seq 60); do
+        curl -sfk "$1" && return
+        sleep 0.5
+    done
+    echo "no answer after $try tries"
+    return 1
+}
+
+case_curl() { # https to a server of our own, whose authority is in the bundle
+    run "$1" -v "$WORK/bundle.crt:/etc/ssl/certs/ca-certificates.crt:ro" -- -sf https://localhost:8443/ | grep -q 'it works'
+}
+
+case_git() {
+    local shared=$WORK/git
+    rm -rf "$shared" && mkdir -p "$shared"
+    run "$1" -v "$shared:/work" -- init -q /work/repo
+    echo text >"$shared/repo/file"
+    run "$1" -v "$shared:/work" -- -C /work/repo add file
+    run "$1" -v "$shared:/work" -- -C /work/repo -c user.name=n -c user.email=e@x commit -qm message
+    run "$1" -v "$shared:/work" -- clone -q http://localhost:8480/repo.git /work/clone
+    run "$1" -v "$shared:/work" -- -C /work/clone log --oneline | grep -q first
+}
+
+case_nginx() {
+    server "$1" -- -g 'daemon off;'
+    answers http://localhost:80/ | grep -qi 'nginx\|it works'
+    local result=$?
+    stop
+    return $result
+}
+
+case_apache2() {
+    server "$1" -- -D FOREGROUND
+    answers http://localhost:80/ | grep -qi 'apache\|it works\|nginx'
+    local result=$?
+    stop
+    return $result
+}
+
+# program: redis-server
+case_redis() {
+    server "$1" -- --port 6390
+    local result=1 try
+    for try in $(seq 40); do
+        if printf 'SET a 1\r\nGET a\r\nQUIT\r\n' | timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/6390; cat >&3; cat <&3' | tr -d '\r' | grep -qx 1; then
+            result=0
+            break
+        fi
+        sleep 0.25
+    done
+    stop
+    return $result
+}
+
+# program: /usr/lib/postgresql/15/bin/postgres
+case_postgres() {
+    local bin=/usr/lib/postgresql/15/bin
+    run "$1" --user postgres --entrypoint $bin/initdb -v "zero-pg-$$:/var/lib/postgresql" -- -D /var/lib/postgresql/data >/dev/null &&
+        echo 'select 6*7' | run "$1" --user postgres -v "zero-pg-$$:/var/lib/postgresql" -- --single -D /var/lib/postgresql/data postgres | grep -q '= "42"'
+    local result=$?
+    docker volume rm -f "zero-pg-$$" >/dev/null
+    return $result
+}
+
+case_python3() {
+    run "$1" -- - <<'PY' | grep -q '^done'
+import ctypes, ctypes.util, json, pkgutil, ssl, sqlite3, sys
+assert ssl.create_default_context().cert_store_stats()["x509"] > 50
+assert sqlite3.connect(":memory:").execute("select 6*7").fetchone() == (42,)
+assert ctypes.CDLL("libc.so.6").getpid() > 0
+skip = {"antigravity", "this", "idlelib", "turtledemo", "tkinter", "turtle", "lib2to3", "test"}
+for module in sorted(sys.stdlib_module_names - skip):
+    try:
+        __import__(module)
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] in {"msvcrt", "winreg", "_winapi", "nt", "winsound", "_scproxy", "_msi", "_overlapped", "tkinter", "_tkinter"}:
+            continue
+        if module in {"distutils", "lib2to3", "ensurepip", "venv", "nturl2path", "msilib", "dbm", "_dbm", "_gdbm"}:
+            continue
+        raise
+print("done")
+PY
+}
+
+case_perl() { run "$1" -- -MPOSIX -MJSON::PP -MEncode -MData::Dumper -MSocket -e 'print encode_json({a=>POSIX::floor(1.5)}), encode("UTF-8", chr(233)), "\n"' | grep -q '"a":1'; }
+case_ruby() { run "$1" -- -rjson -ropenssl -rset -e 'puts JSON.generate({"a"=>OpenSSL::Digest::SHA256.hexdigest("x")[0,4]})' | grep -q '2d71'; }
+case_node() { run "$1" -- -e 'const c=require("crypto"),z=require("zlib");fetch("http://localhost:8480/").then(r=>r.text()).then(t=>console.log(c.createHash("sha256").update("x").digest("hex").slice(0,4), z.gzipSync("x").length>0, t.length>0))' | grep -q '2d71 true true'; }
+case_php() { run "$1" -- -r 'echo json_encode(["a"=>hash("sha256","x"), "b"=>preg_match("/x/","x")]);' | grep -q '2d71'; }
+
+case_java() {
+    run "$1" -v "$WORK/java:/work:ro" -- -cp /work Hello | grep -q 'hello 2d71'
+}
+
+# program: erl
+case_erl() { run "$1" -- -noshell -eval 'io:format("~p~n",[lists:sum(lists:seq(1,10))]),halt().' | grep -qx 55; }
+case_Rscript() { run "$1" -- -e 'cat(round(sd(c(1,2,3,4)),3), nrow(mtcars), "\n")' | grep -q '1.291 32'; }
+# program: lua5.4
+case_lua() { run "$1" -- -e 'print(string.format("%d", 6*7), #arg)' | grep -q '^42'; }
+case_vim() { printf 'text\n' >"$WORK/vim.txt"; run "$1" -v "$WORK/vim.txt:/f" -- -es -u NONE +'%s/text/other/' +wq /f; grep -qx other "$WORK/vim.txt"; }
+case_emacs() { run "$1" -- --batch --eval '(progn (require (quote json)) (princ (json-encode (list 1 2 3))))' | grep -qF '[1,2,3]'; }
+case_tcpdump() { run "$1" --cap-add NET_RAW --cap-add NET_ADMIN -- -i lo -c 1 -Z tcpdump 2>&1 | grep -q '1 packet captured'; }
+case_fortune() { run "$1" -- | grep -q .; }
+case_file() { run "$1" -- -b /etc/passwd | grep -q 'ASCII text'; }
+case_ffmpeg() { run "$1" -- -v error -f lavfi -i testsrc=d=1:r=5 -c:v mpeg4 -f avi - | head -c 4 | grep -q RIFF; }
+# program: convert
+case_ImageMagick() { run "$1" -- -size 20x20 xc:red png:- | run "$1" -- png:- -resize 5x5 jpg:- | file -b - | grep -q JPEG; }
+case_openssl() { printf x | run "$1" -- dgst -provider legacy -provider default -md4 | grep -q =; }
+case_ssh-keygen() { run "$1" -- -q -t ed25519 -N '' -f /tmp/key; }
+
+case_sshd() {
+    rm -rf "$WORK/ssh" && mkdir -p "$WORK/ssh"
+    ssh-keygen -q -t ed25519 -N '' -f "$WORK/ssh/key"
+    chmod 600 "$WORK/ssh/key"
+    run "$1" -v "$WORK/ssh/key:/key:ro" -- -t -h /key
+}
+
+# program: tar xz bzip2 zstd gzip
+case_tar() {
+    for letter in J j z; do
+        run "$1" --entrypoint tar -- c -$letter /etc/passwd 2>/dev/null | run "$1" --entrypoint tar -- t -$letter | grep -q etc/passwd || return
+    done
+}
+
+case_busybox() { run "$1" -- sh -c 'echo text | sed s/text/other/' | grep -qx other; }
+case_sqlite3() { run "$1" -- :memory: 'select 6*7' | grep -qx 42; }
+case_jq() { echo '{"a":[1,2]}' | run "$1" -- '.a|add' | grep -qx 3; }
+case_gdb() { run "$1" -- -batch -ex 'python import json; print(json.dumps([6*7]))' | grep -qF '[42]'; }
+
+case_gcc() {
+    rm -rf "$WORK/gcc" && mkdir -p "$WORK/gcc"
+    printf '#include <stdio.h>\nint main(void){puts("hello");}\n' >"$WORK/gcc/h.c"
+    run "$1" -v "$WORK/gcc:/work" -- -o /work/h /work/h.c && "$WORK/gcc/h" | grep -qx hello
+}
+
+case_mariadbd() {
+    server "$1" --user mysql -- --bootstrap --datadir=/tmp >/dev/null
+    stop >/dev/null
+    echo "create database x; use x; create table t (a int) engine=aria; insert into t values (42);" |
+        run "$1" --user mysql -- --bootstrap --datadir=/tmp --skip-grant-tables
+}
+
+case_tmux() { run "$1" --tty=false -- -V | grep -q tmux && run "$1" -e TERM=xterm -- -L x start-server \; show-options -g | grep -q status; }
+case_man() { run "$1" -e MANPAGER=cat -- -P cat ls | grep -q 'list directory contents'; }
