@@ -44,9 +44,10 @@ fn differences(top: &Path, step: usize) -> Vec<String> {
     files.chunks(BATCH).flat_map(|files| differences_in(top, &*db, files)).collect()
 }
 
-/// Returns the real path that a list spells as `path`; `None` if no file or link is there.
+/// Returns the real path that a list spells as `path`; `None` if no file or link is there. What is right below the top
+/// is left out: `/lib` is a directory in the lists and a link here, which dpkg-query does not mind.
 fn real(rootfs: &HostRootfs, path: &str) -> Option<RootPath> {
-    let (directory, name) = path.rsplit_once('/')?;
+    let (directory, name) = path.rsplit_once('/').filter(|(directory, _)| !directory.is_empty())?;
     let directory = chase(rootfs, &RawPath::from(format!("{directory}/").as_str())).unwrap().target()?;
     let real = directory.child(name.as_bytes())?;
     let node = rootfs.lookup(&real).unwrap()?;
