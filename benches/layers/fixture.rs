@@ -22,6 +22,11 @@ pub(crate) struct Tree {
 impl Tree {
     /// Copies files of this machine until there are `bytes` bytes.
     pub(crate) fn new(bytes: u64) -> Self {
+        Self::of_files(bytes, 0)
+    }
+
+    /// Does the same with files of at least `smallest` bytes.
+    pub(crate) fn of_files(bytes: u64, smallest: u64) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().join("tree");
         let mut tree = Self { directory, root, files: Vec::new(), bytes: 0 };
@@ -30,8 +35,8 @@ impl Tree {
             walk(Path::new(source), &mut objects, &mut data);
         }
         // The largest objects would fill a small tree alone.
-        objects.retain(|(_, size)| *size < bytes / 8);
-        data.retain(|(_, size)| *size < bytes / 50);
+        objects.retain(|(_, size)| (smallest..bytes / 8).contains(size));
+        data.retain(|(_, size)| (smallest..bytes / 50).contains(size));
         for (kind, share) in [(&objects, bytes * OBJECTS / 100), (&data, bytes), (&objects, bytes)] {
             tree.take(kind, share);
         }

@@ -1,4 +1,4 @@
-//! `cargo bench --bench layers [-- SIZE_MB...]`: trees of real files -> an OCI layout, cold and warm, beside what the
+//! `cargo bench --bench layers [-- SIZE_MB... warm limits]`: trees of real files -> an OCI layout, cold and warm, beside what the
 //! machine itself allows and beside other tools, whole processes taking turns; then compression levels and start-up.
 //!
 //! A ratio counts, a time does not: all figures of a table come from one run.
@@ -18,7 +18,7 @@ use self::peers::{Peers, blob_size};
 
 const ROUNDS: usize = 5;
 const SIZES: [u64; 3] = [10, 100, 1000];
-const COMPRESSIONS: [(&str, &str); 3] = [("gzip", ""), ("zstd", ""), ("none", "")];
+const COMPRESSIONS: [&str; 3] = ["gzip", "zstd", "none"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -32,20 +32,28 @@ fn main() -> ExitCode {
     for megabytes in &sizes {
         let tree = Tree::new(megabytes * 1_000_000);
         println!("\n== {megabytes} MB: {} files, {} bytes, {ROUNDS} rounds", tree.files.len(), tree.bytes);
-        for (compression, level) in COMPRESSIONS {
-            cold(&own, &tree, compression, level);
+        for compression in COMPRESSIONS {
+            cold(&own, &tree, compression);
         }
+        warm(&own, &tree);
+    }
+    if arguments.is_empty() || arguments.iter().any(|word| word == "warm") {
+        let tree = Tree::of_files(100_000_000, 300_000);
+        println!("\n== 100 MB in few files: {} files, {} bytes", tree.files.len(), tree.bytes);
         warm(&own, &tree);
     }
     if sizes.contains(&SIZES[1]) || sizes.is_empty() {
         work::levels(&Tree::new(48_000_000));
+    }
+    if arguments.is_empty() || arguments.iter().any(|word| word == "limits") {
+        limits(&own);
     }
     startup();
     ExitCode::SUCCESS
 }
 
 /// Builds into an empty layout with an empty cache, with the floor and, for gzip, the peers beside it.
-fn cold(own: &Path, tree: &Tree, compression: &str, level: &str) {
+fn cold(own: &Path, tree: &Tree, compression: &str) {
     let tar = tree.place("layer.tar");
     let layout = tree.place("layout");
     let cache = tree.place("cache");
@@ -54,7 +62,7 @@ fn cold(own: &Path, tree: &Tree, compression: &str, level: &str) {
         command.arg("work").args(words);
         command
     };
-    // The tar itself, for the floor and for peers that want one.
+    // The tar itself, for peers that want one.
     let plain = tree.place("plain");
     let made = run(&["build".as_ref(), tree.root.as_ref(), plain.as_ref(), "none".as_ref()]).status();
     assert!(made.is_ok_and(|status| status.success()), "the tar can be made");
@@ -66,7 +74,7 @@ fn cold(own: &Path, tree: &Tree, compression: &str, level: &str) {
     let here = if compression == "gzip" { peers.here() } else { Vec::new() };
     let mut runs: Vec<Runs<'_>> = vec![
         Runs::new("floor: read, 2 SHA-256, same work", || {
-            (run(&["floor".as_ref(), tar.as_ref(), compression.as_ref(), level.as_ref()]), None)
+            (run(&["floor".as_ref(), tree.root.as_ref(), compression.as_ref()]), None)
         }),
         Runs::new("minimage", || {
             tree.clear(&[&layout, &cache]);
@@ -115,6 +123,38 @@ fn warm(own: &Path, tree: &Tree) {
     let figures = alternately(vec![Runs::new("one file of 1 MB changed", changed)], ROUNDS, |_| None);
     print(&figures);
     tree.clear(&[&layout, &cache]);
+}
+
+/// Builds what is large in one way or the other: a file of 4 GiB with 256 MiB of memory, and many small files.
+fn limits(own: &Path) {
+    println!("\n== limits");
+    let directory = tempfile::tempdir().expect("a directory");
+    let (layout, large) = (directory.path().join("layout"), directory.path().join("large"));
+    std::fs::create_dir(&large).expect("a directory");
+    let file = std::fs::File::create(large.join("file")).expect("a file");
+    file.set_len(4 << 30).expect("a hole");
+    let build = |shell: &'static str, tree: PathBuf| {
+        let layout = layout.clone();
+        move || {
+            let _ = std::fs::remove_dir_all(&layout);
+            let mut command = Command::new("sh");
+            command.args(["-c", shell, "sh"]).arg(own).args(["work", "build"]);
+            command.arg(&tree).arg(&layout).arg("gzip");
+            (command, None)
+        }
+    };
+    let limited = build("ulimit -v 262144 && exec \"$@\"", large);
+    let mut runs = vec![Runs::new("4 GiB, sparse, with 256 MiB of memory", limited)];
+    for (count, name) in [(10_000, "10,000 files of 100 bytes"), (100_000, "100,000 files of 100 bytes")] {
+        let tree = directory.path().join(count.to_string());
+        for index in 0..count {
+            let below = tree.join(format!("{}", index / 1000));
+            std::fs::create_dir_all(&below).expect("a directory");
+            std::fs::write(below.join(index.to_string()), format!("{index:100}")).expect("a file");
+        }
+        runs.push(Runs::new(name, build("exec \"$@\"", tree)));
+    }
+    print(&alternately(runs, 3, |_| None));
 }
 
 /// Prints times, and the ratio of each to that of minimage (`x` = minimage / other).

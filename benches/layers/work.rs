@@ -5,7 +5,7 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use libdeflater::{CompressionLvl, Compressor};
@@ -22,16 +22,18 @@ use minimage::spec::{Algorithm, Compression, ConfigEdits, Epoch, LayerOptions, L
 
 use super::fixture::Tree;
 
-const PIECE: usize = 1 << 20;
+/// As `layer::groups` cuts.
+const GROUP: u64 = 1 << 20;
+const LARGE: u64 = 256 << 10;
 
-/// Runs `build TREE LAYOUT COMPRESSION [CACHE]` or `floor TAR COMPRESSION [LEVEL]`.
+/// Runs `build TREE LAYOUT COMPRESSION [CACHE]` or `floor TREE COMPRESSION`.
 pub(crate) fn run(words: &[String]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["build", tree, layout, compression, cache @ ..] => {
             build(Path::new(tree), Path::new(layout), named(compression), cache.first().map(Path::new));
         }
-        ["floor", tar, compression, ..] => floor(Path::new(tar), named(compression)),
+        ["floor", tree, compression] => floor(Path::new(tree), named(compression)),
         _ => panic!("unknown work: {words:?}"),
     }
 }
@@ -76,34 +78,71 @@ fn build(tree: &Path, path: &Path, compression: Compression, cache: Option<&Path
     LayoutDirectory { path: path.to_owned() }.publish(&layout, &image, &[]).unwrap();
 }
 
-/// Reads, compresses on all cores, and hashes both sides, in any order and writing nothing.
-fn floor(tar: &Path, compression: Compression) {
-    let file = File::open(tar).unwrap();
-    let size = file.metadata().unwrap().len();
-    let next = AtomicU64::new(0);
+/// A stretch of a file: where it starts, and how long it is.
+type Piece = (PathBuf, u64, usize);
+
+/// Reads the files of `tree`, compresses them on all cores, and hashes both sides, in any order and writing nothing.
+fn floor(tree: &Path, compression: Compression) {
+    let groups = groups(tree);
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads().get() {
             scope.spawn(|| {
                 let (mut before, mut after) = (Hasher::default(), Hasher::default());
                 let mut compress = compressor(compression);
-                let mut raw = vec![0; PIECE];
-                loop {
-                    let at = next.fetch_add(PIECE as u64, Ordering::Relaxed);
-                    if at >= size {
-                        break;
+                let mut raw = Vec::new();
+                while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    raw.clear();
+                    for (path, offset, len) in group {
+                        let start = raw.len();
+                        raw.resize(start + len, 0);
+                        File::open(path).unwrap().read_exact_at(&mut raw[start..], *offset).unwrap();
                     }
-                    let len = (size - at).min(PIECE as u64) as usize;
-                    file.read_exact_at(&mut raw[..len], at).unwrap();
-                    before.update(&raw[..len]);
+                    before.update(&raw);
                     match &mut compress {
-                        Some(compress) => after.update(&compress(&raw[..len])),
-                        None => after.update(&raw[..len]),
+                        Some(compress) => after.update(&compress(&raw)),
+                        None => after.update(&raw),
                     }
                 }
                 std::hint::black_box((before.finish(), after.finish()));
             });
         }
     });
+}
+
+/// Returns the files of `tree` in groups as a layer has them, apart from headers.
+fn groups(tree: &Path) -> Vec<Vec<Piece>> {
+    let mut files = Vec::new();
+    let mut open = vec![tree.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() {
+                open.push(entry.path());
+            } else {
+                files.push((entry.path(), metadata.len()));
+            }
+        }
+    }
+    files.sort();
+    let (mut groups, mut group, mut filled) = (Vec::new(), Vec::new(), 0);
+    for (path, size) in files {
+        if filled > 0 && (size >= LARGE || filled + size > GROUP) {
+            groups.push(std::mem::take(&mut group));
+        }
+        let mut offset = 0;
+        while offset < size {
+            if offset > 0 {
+                groups.push(std::mem::take(&mut group));
+            }
+            filled = (size - offset).min(GROUP);
+            group.push((path.clone(), offset, filled as usize));
+            offset += filled;
+        }
+        filled = group.iter().map(|(_, _, len)| *len as u64).sum();
+    }
+    groups.push(group);
+    groups
 }
 
 type Compress = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
@@ -146,7 +185,7 @@ pub(crate) fn levels(tree: &Tree) {
             let mut len = 0;
             for _ in 0..3 {
                 let start = Instant::now();
-                len = raw.chunks(PIECE).map(|piece| compress(piece).len()).sum();
+                len = raw.chunks(GROUP as usize).map(|piece| compress(piece).len()).sum();
                 best = best.min(start.elapsed().as_secs_f64());
             }
             let (rate, ratio) = (raw.len() as f64 / best / 1e6, len as f64 / raw.len() as f64);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::daemons::{Daemon, Witness};
 use crate::outcome::Outcome;
-use crate::requirement::{CRUN, Component, DOCKER, PODMAN, ROOT, UMOCI, find, present};
+use crate::requirement::{CONTAINERD, CRUN, Component, DOCKER, PODMAN, ROOT, UMOCI, find, present};
 use crate::sandbox::sandbox;
 
 /// A client of a dockerd that all tests of this run share.
@@ -88,6 +88,53 @@ impl Docker {
     /// Loads an archive; returns the names or the image id that Docker reports for it.
     pub(crate) fn load(&self, archive: &Path) -> Vec<String> {
         loaded(&self.run(&["load", "--input", archive.to_str().unwrap()]).success())
+    }
+}
+
+/// A containerd of its own.
+pub(crate) struct Containerd {
+    _daemon: Daemon,
+    directory: PathBuf,
+    _witness: Witness,
+}
+
+impl Containerd {
+    /// Starts it; skips if there is none on this machine.
+    pub(crate) fn start() -> Option<Self> {
+        if !present(&[ROOT, CONTAINERD]) {
+            return None;
+        }
+        let directory = sandbox().subdirectory(format!("containerd-{}", unique()));
+        let (settings, shown) = (directory.join("config.toml"), directory.display());
+        let text = format!(
+            "version = 2\nroot = \"{shown}/root\"\nstate = \"{shown}/state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{shown}/socket\"\n"
+        );
+        fs::write(&settings, text).unwrap();
+        let mut command = sandbox().command("containerd");
+        command.arg("--config").arg(settings);
+        let ready = |line: &str| line.contains("containerd successfully booted").then_some(());
+        let (daemon, ()) =
+            Daemon::start("containerd", &mut command, ready).unwrap_or_else(|log| panic!("{log}"));
+        let witness = daemon.witness();
+        Some(Self { _daemon: daemon, directory, _witness: witness })
+    }
+
+    /// Imports an archive, and returns the directories that make up the snapshot `chain_id`, the lowest first.
+    pub(crate) fn unpacked(&self, archive: &Path, chain_id: &str) -> Vec<PathBuf> {
+        let ctr = |words: &[&str]| {
+            let mut command = sandbox().command("ctr");
+            command.arg("--address").arg(self.directory.join("socket")).args(words);
+            Outcome::of(&mut command).success().stdout
+        };
+        ctr(&["images", "import", archive.to_str().unwrap()]);
+        let mounts = ctr(&["snapshots", "view", "--mounts", "view", chain_id]);
+        let mounts: Value = serde_json::from_str(&mounts).unwrap();
+        let options: Vec<String> = serde_json::from_value(mounts[0]["Options"].clone()).unwrap();
+        match options.iter().find_map(|option| option.strip_prefix("lowerdir=")) {
+            Some(directories) => directories.rsplit(':').map(PathBuf::from).collect(),
+            None => vec![PathBuf::from(mounts[0]["Source"].as_str().unwrap())],
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::engines::{Bundle, Docker, Podman};
 use crate::layout::{Layout, text};
 use crate::minimage::Workspace;
 use crate::outcome::{Outcome, difference, none_of};
-use crate::requirement::{CRUN, CURL, Component, ROOT, RUNC, SKOPEO, SQLITE3, TCPDUMP, present};
+use crate::requirement::{CRUN, CURL, Component, PING, ROOT, RUNC, SKOPEO, SQLITE3, TCPDUMP, present};
 use crate::sandbox::sandbox;
 
 /// A program of this machine, with words that make it say the same thing wherever it runs.
@@ -299,4 +299,29 @@ fn words_at_run_time_replace_cmd() {
     };
     assert_eq!(run(&[]), "built in\n");
     assert_eq!(run(&["-c", "echo given"]), "given\n");
+}
+
+/// The file capabilities of the source are in the image: a user without rights may send what only they allow.
+#[test]
+fn ping_works_for_a_normal_user() {
+    if !present(&[ROOT, PING]) {
+        return;
+    }
+    let Some(docker) = Docker::client() else { return };
+    let workspace = Workspace::new();
+    let reference = "e2e.test/ping:1.0";
+    workspace.results(["build", "ping", "-t", reference]);
+    docker.load(&workspace.path("ping.oci.tar"));
+    let ping = |more: &[&str]| {
+        // Otherwise the kernel gives everybody sockets that need no capability.
+        let sysctl = "net.ipv4.ping_group_range=1 0";
+        let start = ["run", "--rm", "--network", "none", "--user", "1000:1000", "--sysctl", sysctl];
+        let words: Vec<&str> =
+            start.iter().chain(more).copied().chain([reference, "-c1", "127.0.0.1"]).collect();
+        docker.run(&words)
+    };
+    let sent = ping(&[]);
+    assert_eq!(sent.status, 0, "{sent}");
+    let forbidden = ping(&["--cap-drop", "NET_RAW"]);
+    assert_ne!(forbidden.status, 0, "{forbidden}");
 }

@@ -10,7 +10,7 @@ packages=(
     # engines, runtimes, image tools, a registry
     containerd crun docker-registry docker.io podman runc skopeo umoci
     # the programs that end up in images
-    bash curl sqlite3 tcpdump
+    bash curl iputils-ping sqlite3 tcpdump
     # a second kind of packages; Python's packages, one of which has the scanner
     python3-venv rpm
     # what a minimal Debian lacks

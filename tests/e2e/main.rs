@@ -22,3 +22,4 @@ mod owners;
 mod push;
 mod repeat;
 mod scanners;
+mod unpack;

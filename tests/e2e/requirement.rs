@@ -18,6 +18,7 @@ pub(crate) struct Component {
 pub(crate) const REGISTRY: Component = Component { name: "registry", programs: &["docker-registry"] };
 pub(crate) const DOCKER: Component =
     Component { name: "docker", programs: &["dockerd", "docker", "containerd", "runc"] };
+pub(crate) const CONTAINERD: Component = Component { name: "containerd", programs: &["containerd", "ctr"] };
 pub(crate) const PODMAN: Component = Component { name: "podman", programs: &["podman"] };
 pub(crate) const SKOPEO: Component = Component { name: "skopeo", programs: &["skopeo"] };
 pub(crate) const UMOCI: Component = Component { name: "umoci", programs: &["umoci"] };
@@ -26,6 +27,7 @@ pub(crate) const CRUN: Component = Component { name: "crun", programs: &["crun"]
 /// A second registry and another client, built by `install.sh`.
 pub(crate) const CRANE: Component = Component { name: "crane", programs: &["crane"] };
 pub(crate) const CC: Component = Component { name: "cc", programs: &["cc"] };
+pub(crate) const PING: Component = Component { name: "ping", programs: &["ping"] };
 pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
 pub(crate) const SQLITE3: Component = Component { name: "sqlite3", programs: &["sqlite3"] };
 pub(crate) const TCPDUMP: Component = Component { name: "tcpdump", programs: &["tcpdump"] };
@@ -36,9 +38,9 @@ pub(crate) const SYFT: Component = Component { name: "syft", programs: &["syft"]
 /// The right to make namespaces and mounts, and to become another user.
 pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
 
-const ALL: [Component; 16] = [
-    REGISTRY, DOCKER, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CRANE, CC, CURL, SQLITE3, TCPDUMP, DPKG, RPM, SYFT,
-    ROOT,
+const ALL: [Component; 18] = [
+    REGISTRY, DOCKER, CONTAINERD, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CRANE, CC, CURL, PING, SQLITE3, TCPDUMP,
+    DPKG, RPM, SYFT, ROOT,
 ];
 
 /// Returns whether all of `needed` are here. If not, says what is missing, and the caller ends its test.
