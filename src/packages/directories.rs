@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{PackageError, of_rootfs};
 use crate::path::RootPath;
-use crate::rootfs::{Kind, Rootfs, chase};
+use crate::rootfs::{Kind, Rootfs, RootfsError, chase};
 
 /// Remembers which spelled directory is really which. Databases name thousands of files in hundreds of directories.
 pub(super) struct Directories<'a> {
@@ -69,7 +69,11 @@ impl<'a> Directories<'a> {
     /// Returns the directory at `path` or at the end of the link there.
     fn followed(&self, path: RootPath) -> Result<Option<RootPath>, PackageError> {
         let error = of_rootfs(self.rootfs);
-        let node = self.rootfs.lookup(&path).map_err(&error)?;
+        let node = match self.rootfs.lookup(&path) {
+            // Nothing below it can be in an image of this user, and nobody asks for its owner.
+            Err(RootfsError::Denied { .. }) => return Ok(None),
+            looked_up => looked_up.map_err(&error)?,
+        };
         match node.map(|node| node.kind) {
             Some(Kind::Directory) => Ok(Some(path)),
             Some(Kind::Link(_)) => match chase(self.rootfs, &path.to_raw()).map_err(error)?.end {
@@ -78,5 +82,49 @@ impl<'a> Directories<'a> {
             },
             _ => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::ReadAt;
+    use crate::rootfs::{MemoryRootfs, Node};
+
+    /// A root filesystem in which nobody may search `/closed`.
+    struct Closed(MemoryRootfs);
+
+    impl Rootfs for Closed {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        fn lookup(&self, path: &RootPath) -> Result<Option<Node>, RootfsError> {
+            if path.as_bytes().starts_with(b"/closed/") {
+                let (path, rootfs) = (path.clone(), self.name().to_owned());
+                return Err(RootfsError::Denied { action: "look up", path, rootfs });
+            }
+            self.0.lookup(path)
+        }
+
+        fn read_dir(&self, path: &RootPath) -> Result<Vec<Vec<u8>>, RootfsError> {
+            self.0.read_dir(path)
+        }
+
+        fn open(&self, path: &RootPath) -> Result<Box<dyn ReadAt + '_>, RootfsError> {
+            self.0.open(path)
+        }
+    }
+
+    #[test]
+    fn what_a_closed_directory_holds_is_passed_over() {
+        let mut rootfs = MemoryRootfs::new("tree");
+        rootfs.file("/closed/deep/file", b"");
+        rootfs.file("/open/file", b"");
+        let rootfs = Closed(rootfs);
+        let directories = Directories::new(&rootfs);
+        let real = |spelled: &str| directories.real(spelled.as_bytes()).unwrap().map(|path| path.to_string());
+        assert_eq!(real("/closed/deep/file"), None);
+        assert_eq!(real("/open/file"), Some("/open/file".to_owned()));
     }
 }
