@@ -135,7 +135,11 @@ impl State {
             moving.bytes as f64 / time
         });
         let rate = rates.sum::<f64>() as u64;
-        format!("  {} of {} in {} blobs, {}/s", size(bytes), size(all), self.moving.len(), size(rate))
+        let blobs = match self.moving.len() {
+            1 => "1 blob".to_owned(),
+            several => format!("{several} blobs"),
+        };
+        format!("  {} of {} in {blobs}, {}/s", size(bytes), size(all), size(rate))
     }
 }
 
@@ -180,7 +184,8 @@ mod tests {
   registry.example/app:1: retagged
 ";
         assert_eq!(told(Form::Plain), lines);
-        let changing = "  0 bytes of 5.0 MB in 1 blobs, 0 bytes/s\r\x1b[K  2.0 MB of 5.0 MB in 1 blobs, 2.0 MB/s\r\x1b[K";
+        let changing =
+            "  0 bytes of 5.0 MB in 1 blob, 0 bytes/s\r\x1b[K  2.0 MB of 5.0 MB in 1 blob, 2.0 MB/s\r\x1b[K";
         assert_eq!(told(Form::Changing), format!("{changing}{lines}"));
     }
 }

@@ -1,5 +1,7 @@
 //! `--from SOURCE` -> an open root filesystem, fetched first if it is far away.
 
+use std::error::Error;
+use std::fmt;
 use std::path::Path;
 
 use thiserror::Error;
@@ -11,7 +13,7 @@ use super::connection::Connection;
 use super::report::Report;
 use super::scratch::Scratch;
 use crate::archive::Archive;
-use crate::explain::{Explain, Explanation};
+use crate::explain::{Explain, Explanation, Failure};
 use crate::layer::Cache;
 use crate::oci::{Descriptor, Layout, Platform, Reference, Wanted, find, platform};
 use crate::path::RawPath;
@@ -35,6 +37,42 @@ impl Explain for OtherPlatform {
                 .fix("leave `--platform` out, or name an image that is there for it"),
         ]
     }
+}
+
+/// An image was not found whose name is that of a path here.
+#[derive(Debug)]
+struct PathMeant {
+    error: Box<dyn Explain>,
+    path: String,
+}
+
+impl fmt::Display for PathMeant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for PathMeant {}
+
+impl Explain for PathMeant {
+    fn explain(&self) -> Vec<Explanation> {
+        let mut explanations = self.error.explain();
+        if let Some(first) = explanations.first_mut() {
+            first.fixes.insert(0, format!("for the path `{0}` here, write `./{0}`", self.path));
+        }
+        explanations
+    }
+
+    fn failure(&self) -> Failure {
+        self.error.failure()
+    }
+}
+
+/// Returns the path in the working directory that a word may have meant, which was read as an image of Docker Hub.
+fn path_meant(reference: &Reference) -> Option<String> {
+    let is_bare = reference.registry() == "docker.io" && reference.tag() == Some("latest");
+    let name = reference.repository().trim_start_matches("library/");
+    (is_bare && Path::new(name).exists()).then(|| name.to_owned())
 }
 
 /// A source, ready to be looked at.
@@ -95,7 +133,12 @@ pub(super) fn open_source(
         }
         Source::Layout(stored) => open_layout(stored, platform, means),
         Source::Archive(stored) => open_archive(stored, platform, means),
-        Source::Registry(reference) => open_remote(reference, platform, means),
+        Source::Registry(reference) => {
+            open_remote(reference, platform, means).map_err(|error| match path_meant(reference) {
+                Some(path) => boxed(PathMeant { error, path }),
+                None => error,
+            })
+        }
     }
 }
 

@@ -153,6 +153,13 @@ fn sources_that_are_none() {
             assert_eq!(outcome.stderr, expected, "{words:?}");
         }
     }
+    // A word that is an image to us, and a directory to whoever wrote it. Nobody is asked: the proxy is not there.
+    let mut command = minimage(home);
+    command.args(["tree", "--from", "directory", "/app/main"]).env("https_proxy", "http://127.0.0.1:1");
+    let outcome = run(&mut command);
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+    let fix = "\n    fix: for the path `directory` here, write `./directory`\n";
+    assert!(outcome.stderr.contains(fix), "{}", outcome.stderr);
     // Words that are none at all are wrong usage.
     for word in ["dir:x", "oci:", "Upper"] {
         assert_eq!(minimage_at(home, &["tree", "--from", word, "x"]).code, Some(2), "{word}");

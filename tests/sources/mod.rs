@@ -16,8 +16,12 @@ use minimage::rootfs::{ImageRootfs, Kind, LayersError, Rootfs, Tars};
 use minimage::spec::Layering;
 
 use self::tars::{Packing, Tar, gzip, header, image, image_of_tars, image_of_tree, packed};
+use crate::answer;
 use crate::image_text::image_of;
 use crate::tree_text;
+
+/// One of so many trees is also made an image of.
+const SAMPLE: usize = 8;
 
 fn open(directory: &Path, tars: &[Vec<u8>]) -> Result<ImageRootfs, LayersError> {
     let layout = Layout::create(directory).unwrap();
@@ -60,22 +64,31 @@ fn an_image_is_as_good_as_a_directory() {
     for (index, tree) in tree_text::all().iter().enumerate() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let layout = Layout::create(&path("source")).unwrap();
+        let layout = Layout::create_temporary(&path("source")).unwrap();
         let image = image_of_tree(&layout, tree, packings[index % packings.len()]);
         let layers = ImageRootfs::open(&layout, &image, &Tars::Passing, tree.name.as_str());
         let layers = layers.unwrap_or_else(|error| panic!("{}: {error}", tree.name));
         let memory = tree.to_memory();
         assert_eq!(nodes(&layers), nodes(&memory), "{}", tree.name);
-        let report = |rootfs: &dyn Rootfs, name: &str| {
-            let image = image_of(tree, rootfs, &path(name), Layering::default())?;
-            let plan = layer::plan(&image.resolution.closure, Layering::default());
-            Some((image.digest, Report::new("source", &image.resolution, &plan).to_json()))
+        let report = |rootfs: &dyn Rootfs| match answer::closure(tree, rootfs, &tree.search) {
+            Ok(resolution) => {
+                let plan = layer::plan(&resolution.closure, Layering::default());
+                Report::new("source", &resolution, &plan).to_json()
+            }
+            Err(error) => error.explain().iter().map(ToString::to_string).collect(),
         };
-        let (ours, expected) = (report(&layers, "a"), report(&memory, "b"));
-        made += usize::from(expected.is_some());
-        assert!(ours == expected, "{}: {ours:?}\n{expected:?}", tree.name);
+        assert_eq!(report(&layers), report(&memory), "{}", tree.name);
+        // Writing images takes longer than all the rest.
+        if index % SAMPLE == 0 {
+            let image = |rootfs: &dyn Rootfs, name: &str| {
+                image_of(tree, rootfs, &path(name), Layering::default()).map(|image| image.digest)
+            };
+            let (ours, expected) = (image(&layers, "a"), image(&memory, "b"));
+            made += usize::from(expected.is_some());
+            assert_eq!(ours, expected, "{}", tree.name);
+        }
     }
-    assert!(made > 50, "only {made} trees have an image");
+    assert!(made > 5, "only {made} trees have an image");
 }
 
 /// Returns every path with its node, but for what numbers files.
