@@ -77,8 +77,18 @@ impl Glob {
 
     /// Returns whether `path` matches.
     pub fn matches(&self, path: &RootPath) -> bool {
+        // Most patterns are told from most paths by the first name.
+        let first = path.components().next();
+        let may = |parts: &&Vec<Part>| match (parts.first(), first) {
+            (Some(Part::Name(name)), Some(first)) => name == first,
+            _ => true,
+        };
+        let mut candidates = self.alternatives.iter().filter(may).peekable();
+        if candidates.peek().is_none() {
+            return false;
+        }
         let names: Vec<&[u8]> = path.components().collect();
-        self.alternatives.iter().any(|parts| is_match(parts, &names))
+        candidates.any(|parts| is_match(parts, &names))
     }
 }
 

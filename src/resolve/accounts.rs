@@ -117,6 +117,7 @@ impl Collector<'_> {
         self.add_named(&accounts, &mut needed)?;
         self.add_owners(&accounts, &mut needed);
         self.make_service_directories(&accounts, &needed)?;
+        self.make_homes(&accounts, &needed)?;
         self.make_home(&accounts)?;
         self.add_owners(&accounts, &mut needed);
         let users = self.image_users(&accounts, &mut needed);
@@ -152,6 +153,23 @@ impl Collector<'_> {
                 };
                 self.make_directory(&line.path, line.mode, &user, &group, cause)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the homes of users whose data lie there: those below /var that the source has, empty.
+    fn make_homes(&mut self, accounts: &Accounts, needed: &Needed) -> Result<(), ResolveError> {
+        for (uid, causes) in &needed.users {
+            let Some(user) = accounts.users.iter().find(|user| user.uid == *uid) else { continue };
+            let Ok((real, node)) = chase(self.rootfs(), &RawPath::new(user.home.as_slice()))?.end else {
+                continue;
+            };
+            let is_own = node.kind == Kind::Directory && node.uid == *uid && *uid != 0;
+            let is_data =
+                real.components().next() == Some(b"var".as_slice()) && real.components().count() > 2;
+            let Some(cause) = causes.first().filter(|_| is_own && is_data) else { continue };
+            let (owner, group) = (node.uid.to_string(), node.gid.to_string());
+            self.make_directory(real.as_bytes(), node.mode, &owner, &group, cause.clone())?;
         }
         Ok(())
     }

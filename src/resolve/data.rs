@@ -30,6 +30,13 @@ pub(super) struct Waiting {
     interp: Vec<u8>,
 }
 
+/// Returns the name of the interpreter `path` without its version: `python` for `/usr/bin/python3.11`.
+fn language(path: &[u8]) -> &[u8] {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let end = name.iter().rposition(|byte| !byte.is_ascii_digit() && *byte != b'.');
+    name.get(..end.map_or(0, |end| end + 1)).unwrap_or_default()
+}
+
 impl Collector<'_> {
     /// Takes the run-time files of the packages of the root programs, and of their families.
     pub(super) fn take_package_data(&mut self, data: &mut Data) -> Result<(), ResolveError> {
@@ -83,6 +90,9 @@ impl Collector<'_> {
     /// Takes the waiting scripts that a shell runs, or something that is in the closure.
     pub(super) fn take_waiting(&mut self) -> Result<(), ResolveError> {
         let mut waiting = Vec::new();
+        let programs = self.closure.entries().filter(|(_, entry)| entry.node.mode & 0o111 != 0);
+        let languages: HashSet<Vec<u8>> =
+            programs.map(|(path, _)| language(path.file_name()).to_vec()).collect();
         for script in std::mem::take(&mut self.waiting) {
             let Waiting { path, cause, interp } = &script;
             let is_plain_shell = matches!(interp.as_slice(), b"/bin/sh" | b"/usr/bin/sh");
@@ -92,12 +102,16 @@ impl Collector<'_> {
             };
             let is_there = runs.as_ref().is_some_and(|real| self.closure.entry(real).is_some());
             let is_run = is_there || is_plain_shell && runs.is_some();
-            if !is_run {
+            // Modules often name an interpreter that only their authors have.
+            let is_module = runs.is_none() && languages.contains(language(interp));
+            if !is_run && !is_module {
                 waiting.push(script);
                 continue;
             }
             let (path, cause) = (path.clone(), cause.clone());
-            if let Implied::Taken(real) = self.take_implied(&path, cause, &[])? {
+            if let Implied::Taken(real) = self.take_implied(&path, cause, &[])?
+                && is_run
+            {
                 self.take_executable(&real, &real.clone(), Depth(1))?;
             }
         }

@@ -218,7 +218,7 @@ impl Collector<'_> {
 
     /// Returns why `real` is never taken by implication, if it is not.
     pub(super) fn objection(&self, real: &RootPath, node: &Node) -> Result<Option<String>, ResolveError> {
-        if let Some(what) = self.secret(real) {
+        if let Some(what) = self.secret(real).filter(|_| node.kind != Kind::Directory) {
             return Ok(Some(what));
         }
         if node.kind == Kind::File && !node.is_public() {
