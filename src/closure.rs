@@ -255,6 +255,37 @@ impl Closure {
         Ok(Met::At(target))
     }
 
+    /// Takes what is at the path that `demand` asks for, by itself: if it is a link, then not what it leads to. Links
+    /// above the last name are taken as [`Closure::take`] takes them.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read. A demand that leads nowhere changes nothing.
+    pub fn take_itself(&mut self, rootfs: &dyn Rootfs, demand: Demand) -> Result<Met, RootfsError> {
+        let name = demand.path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let Some(above) = demand.path.parent().filter(|_| RootPath::root().child(name).is_some()) else {
+            return self.take(rootfs, demand);
+        };
+        let Chased { links, end, .. } = chase(rootfs, &above)?;
+        let directory = match end {
+            Ok((directory, _)) => directory,
+            Err(absence) => return Ok(Met::Absent(absence)),
+        };
+        let Some(path) = directory.child(name) else { return Ok(Met::Absent(Absence::NotFound)) };
+        let Some(node) = rootfs.lookup(&path)? else { return Ok(Met::Absent(Absence::NotFound)) };
+        let id = self.ask(demand);
+        for link in links {
+            self.take_parents(rootfs, &link.path, id)?;
+            self.add(link.path, link.node, Content::None, Reason { demand: id, role: Role::Link });
+        }
+        self.take_parents(rootfs, &path, id)?;
+        let content = match node.kind {
+            Kind::File => Content::Source(path.clone()),
+            _ => Content::None,
+        };
+        self.add(path.clone(), node, content, Reason { demand: id, role: Role::Target });
+        Ok(Met::At(path))
+    }
+
     /// Puts something that minimage makes itself at `path`, unless something is there already. Missing directories
     /// above it are made, mode 0755.
     pub fn put(&mut self, path: &RootPath, node: Node, content: Content, cause: Cause) {

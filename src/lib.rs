@@ -12,6 +12,8 @@ pub mod formats;
 pub mod roots;
 pub mod rules;
 pub mod spec;
+pub mod project;
+pub mod options;
 pub mod rootfs;
 pub mod archive;
 pub mod closure;

@@ -32,6 +32,11 @@ pub enum Keep {
     Tree(Tree),
     /// Whatever a pattern matches, at its own path.
     Matching(Glob),
+    /// The file, link or directory at this path, by itself; a program or a library with what it needs.
+    File(RawPath),
+    /// The same for a part of something larger, which may hold programs that nobody runs: what such a one needs and is
+    /// not there is not missed.
+    Member(RawPath),
 }
 
 /// A file or directory to keep.
@@ -135,12 +140,22 @@ pub fn split_destination(text: &str) -> (&str, Option<&str>) {
 pub enum Origin {
     /// An argument of the command line, as typed.
     Argument(String),
+    /// A line of a build file.
+    Line {
+        /// The name of the file.
+        file: String,
+        /// The line, from 1.
+        line: u32,
+        /// What it says.
+        text: String,
+    },
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(text) => write!(f, "`{text}`"),
+            Self::Line { file, line, text } => write!(f, "`{text}` ({file}:{line})"),
         }
     }
 }

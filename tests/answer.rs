@@ -22,7 +22,7 @@ pub fn of_tree(tree: &Tree, rootfs: &dyn Rootfs) -> String {
         writeln!(text, "{}", show(path)).expect("a string grows");
         text.push_str(&of_object(rootfs, path, &tree.search));
     }
-    if !tree.programs.is_empty() {
+    if !roots(tree).is_empty() {
         // An image holds no list of preloads.
         let search = Search { preloads: Preloads::None, ..tree.search.clone() };
         text.push_str("image\n");
@@ -50,13 +50,18 @@ pub fn closure(tree: &Tree, rootfs: &dyn Rootfs, search: &Search) -> Result<Reso
     })
 }
 
-/// Returns the programs of `tree` as roots.
+/// Returns the programs and files of `tree` as roots.
 pub fn roots(tree: &Tree) -> Vec<Root> {
-    let root = |path: &Vec<u8>| Root {
-        keep: Keep::Program { name: RawPath::new(path.as_slice()), to: None },
-        origin: Origin::Argument(show(path)),
-    };
-    tree.programs.iter().map(root).collect()
+    let programs = tree.programs.iter().map(|path| {
+        let path = RawPath::new(path.as_slice());
+        (path.clone(), Keep::Program { name: path, to: None })
+    });
+    let files = tree.files.iter().map(|keep| match keep {
+        Keep::File(path) | Keep::Member(path) => (path.clone(), keep.clone()),
+        keep => panic!("no file: {keep:?}"),
+    });
+    let root = |(path, keep): (RawPath, Keep)| Root { keep, origin: Origin::Argument(path.to_string()) };
+    programs.chain(files).map(root).collect()
 }
 
 /// What a loader is told to do with an object.

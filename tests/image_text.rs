@@ -7,14 +7,15 @@ use std::io::{Cursor, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use minimage::closure::Content;
 use minimage::image;
-use minimage::layer;
+use minimage::layer::{self, LayerPlan, PlannedEntry, PlannedLayer};
 use minimage::oci::{Layout, Manifest, digest_of};
 use minimage::packages;
-use minimage::path::show;
+use minimage::path::{RootPath, show};
 use minimage::resolve::Resolution;
-use minimage::rootfs::Rootfs;
-use minimage::spec::{Compression, ConfigEdits, Epoch, LayerOptions, Layering, Preloads, Search};
+use minimage::rootfs::{Kind, Rootfs};
+use minimage::spec::{Algorithm, Compression, ConfigEdits, Epoch, LayerOptions, Layering, Preloads, Search};
 use serde_json::Value;
 
 use crate::answer;
@@ -48,6 +49,48 @@ pub fn image_with(tree: &Tree, rootfs: &dyn Rootfs, path: &Path, options: &Layer
     let layers = layer::write(&plan, rootfs, epoch, options, &layout, None).unwrap();
     let manifest = image::assemble(&layers, config, &BTreeMap::new(), epoch, &layout).unwrap();
     Some(Image { digest: digest_of(&manifest).unwrap().to_string(), resolution })
+}
+
+/// Returns a layer of everything that is in `rootfs`.
+pub fn everything(rootfs: &dyn Rootfs) -> PlannedLayer {
+    let mut entries: Vec<PlannedEntry> = Vec::new();
+    let mut open = vec![RootPath::root()];
+    while let Some(directory) = open.pop() {
+        for name in rootfs.read_dir(&directory).unwrap() {
+            let path = directory.child(&name).unwrap();
+            let node = rootfs.lookup(&path).unwrap().unwrap();
+            let content = match node.kind {
+                Kind::File => Content::Source(path.clone()),
+                _ => Content::None,
+            };
+            if node.kind == Kind::Directory {
+                open.push(path.clone());
+            }
+            entries.push(PlannedEntry { path, node, content, hard_link_to: None });
+        }
+    }
+    entries.sort_by(|one, other| one.path.cmp(&other.path));
+    for at in 0..entries.len() {
+        let (before, rest) = entries.split_at_mut(at);
+        let entry = &mut rest[0];
+        let first =
+            before.iter().find(|first| first.node.kind == Kind::File && first.node.id == entry.node.id);
+        entry.hard_link_to = first.map(|first| first.path.clone());
+    }
+    PlannedLayer { name: "everything".to_owned(), entries }
+}
+
+/// Returns the digests of the tars of `plan`.
+pub fn diff_ids(plan: &LayerPlan, rootfs: &dyn Rootfs, epoch: Epoch) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::create(directory.path()).unwrap();
+    let options = LayerOptions {
+        layering: Layering::Single,
+        compression: Algorithm::None.into(),
+        threads: NonZeroUsize::MIN,
+    };
+    let layers = layer::write(plan, rootfs, epoch, &options, &layout, None).unwrap();
+    layers.iter().map(|layer| layer.diff_id.to_string()).collect()
 }
 
 /// Returns the blob of the layout `path` with this digest.

@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Cursor, Read};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use minimage::closure::{Cause, Closure, Content};
+use minimage::layer::{self, LayerPlan};
 use minimage::oci::{Digest, Manifest};
 use minimage::path::{RootPath, show};
-use minimage::rootfs::{Kind, Rootfs};
-use minimage::spec::{Algorithm, LayerOptions, Layering};
+use minimage::resolve;
+use minimage::rootfs::{HostRootfs, Kind, Rootfs};
+use minimage::spec::{Algorithm, Epoch, LayerOptions, Layering, Preloads, Search};
 use serde_json::Value;
 
-use crate::golden;
 use crate::image_text::{self, blob, image_of, image_with};
 use crate::tree_text::{self, Tree, testdata};
+use crate::{answer, golden};
 
 /// A change of these digests is a change of the image format, and must be announced as one.
 #[test]
@@ -98,6 +101,38 @@ fn every_image_keeps_the_promises() {
         }
     }
     assert!(made > 100, "only {made} images");
+}
+
+/// The directory writer leaves what the tar writer packs: packed up again, it is the same layer.
+#[test]
+fn a_directory_packs_up_to_the_same_layer() {
+    // Whoever runs the tests may give files to himself only.
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let epoch = Epoch::parse("1700000000").unwrap();
+    let mut made = 0;
+    for tree in tree_text::all() {
+        let rootfs = tree.to_memory();
+        let search = Search { preloads: Preloads::None, ..tree.search.clone() };
+        let Ok(resolution) = resolve::closure(&rootfs, &answer::roots(&tree), &search) else { continue };
+        made += 1;
+        let mut plan = layer::plan(&resolution.closure, Layering::Single);
+        for entry in plan.layers.iter_mut().flat_map(|layer| &mut layer.entries) {
+            (entry.node.uid, entry.node.gid, entry.node.capability) = (uid, gid, None);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        layer::write_dir(&plan, &rootfs, epoch, directory.path()).unwrap();
+        let written = HostRootfs::open_directory(directory.path()).unwrap();
+        let repacked = LayerPlan { layers: vec![image_text::everything(&written)] };
+        let diff_ids = |plan: &LayerPlan, rootfs: &dyn Rootfs| image_text::diff_ids(plan, rootfs, epoch);
+        assert_eq!(diff_ids(&repacked, &written), diff_ids(&plan, &rootfs), "{}", tree.name);
+        for entry in plan.layers.iter().flat_map(|layer| &layer.entries) {
+            let metadata = directory.path().join(show(entry.path.relative())).symlink_metadata();
+            if let Ok(metadata) = metadata {
+                assert_eq!(metadata.mtime(), 1_700_000_000, "{} {}", tree.name, entry.path);
+            }
+        }
+    }
+    assert!(made > 50, "only {made} trees have an image");
 }
 
 /// Every entry has a reason, and each leads back to a root or to what every image has; parents are there.

@@ -5,6 +5,8 @@
 //! ```text
 //! program /bin/hello                      the question: what does this program need?
 //! library /usr/lib/libx.so                the same of a library by itself
+//! file /opt/data                          keep this, with what it needs if it runs
+//! member /opt/plugins/x.so                keep this, with what it needs as far as that is there
 //! env LD_LIBRARY_PATH=/opt LD_PRELOAD=x   what the process would have in its environment
 //! hwcaps x86-64-v3 x86-64-v2              for which CPU; `all` for each of them
 //! dlopen recommended                      down to which level dlopen notes are followed; none if not said
@@ -34,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 use minimage::path::{RawPath, RootPath};
 use minimage::rootfs::{Kind, MemoryRootfs, Node};
+use minimage::roots::Keep;
 use minimage::spec::{CacheSource, DlopenLevel, Hints, Hwcaps, LibcFiles, Preloads, Search};
 
 use crate::cache_writer::{Format, Line, cache};
@@ -73,6 +76,8 @@ pub struct Tree {
     pub name: String,
     pub programs: Vec<Vec<u8>>,
     pub libraries: Vec<Vec<u8>>,
+    /// What an image of it has beside the programs.
+    pub files: Vec<Keep>,
     pub search: Search,
     /// Why no real loader can be asked.
     pub not_traced: Option<String>,
@@ -111,6 +116,7 @@ impl Tree {
             name: name.to_owned(),
             programs: Vec::new(),
             libraries: Vec::new(),
+            files: Vec::new(),
             search: Search {
                 preloads: Preloads::AsInSource,
                 dlopen: DlopenLevel::None,
@@ -135,6 +141,8 @@ impl Tree {
         match words {
             [b"program", path] => self.programs.push(path.to_vec()),
             [b"library", path] => self.libraries.push(path.to_vec()),
+            [b"file", path] => self.files.push(Keep::File(RawPath::new(*path))),
+            [b"member", path] => self.files.push(Keep::Member(RawPath::new(*path))),
             [b"hwcaps", b"all"] => self.search.hwcaps = Hwcaps::All,
             [b"hwcaps", levels @ ..] => {
                 self.search.hwcaps = Hwcaps::Levels(levels.iter().map(|level| level.to_vec()).collect());

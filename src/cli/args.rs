@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 use super::connection::{Mirror, RegistryHost};
@@ -28,6 +28,14 @@ pub(super) struct Arguments {
     /// Say more on standard error; twice for every decision, three times for every look-up
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(super) verbose: u8,
+}
+
+impl Arguments {
+    /// Reads words of which the first are those of a project file: a later flag then takes the place of an earlier one.
+    pub(super) fn with_project(words: Vec<OsString>) -> Result<Self, clap::Error> {
+        let command = Self::command().mut_subcommand("build", |build| build.args_override_self(true));
+        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,8 +62,9 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Words after `--` are the arguments that the image runs its one program with.")]
 pub(super) struct BuildArguments {
-    /// Programs to put into the image: a path, or a name that is looked up in PATH; `PATH:DEST` puts it elsewhere
-    #[arg(required_unless_present_any = ["add", "include", "with"], value_name = "PROGRAM")]
+    /// Programs to put into the image: a path, or a name that is looked up in PATH; `PATH:DEST` puts it elsewhere.
+    /// Without any, and nothing to add or include, `minimage.toml` says what to build
+    #[arg(value_name = "PROGRAM")]
     pub(super) programs: Vec<String>,
     #[command(flatten)]
     pub(super) source: SourceArguments,
@@ -142,6 +151,17 @@ pub(super) struct LoadArguments {
     /// The engine; without this, the first that is found
     #[arg(long, value_enum, value_name = "ENGINE")]
     pub(super) to: Option<EngineName>,
+}
+
+impl BuildArguments {
+    /// Returns whether the command line names nothing that an image could hold.
+    pub(super) fn names_nothing(&self) -> bool {
+        let selection = &self.selection;
+        self.programs.is_empty()
+            && selection.add.is_empty()
+            && selection.include.is_empty()
+            && selection.with.is_empty()
+    }
 }
 
 /// What is kept between builds.

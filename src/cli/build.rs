@@ -300,9 +300,10 @@ fn image_name(spec: &BuildSpec, names: &[Reference]) -> String {
         return name.short_name().to_owned();
     }
     let program = spec.roots.first().map(|root| match &root.keep {
-        Keep::Program { name: path, .. } | Keep::Tree(Tree { path, .. }) => {
-            path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
-        }
+        Keep::Program { name: path, .. }
+        | Keep::Tree(Tree { path, .. })
+        | Keep::File(path)
+        | Keep::Member(path) => path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default(),
         Keep::Matching(_) => b"".as_slice(),
     });
     match program {

@@ -7,6 +7,7 @@ mod connection;
 mod load;
 mod output;
 mod progress;
+mod project;
 mod push;
 mod report;
 mod reports;
@@ -32,12 +33,25 @@ use crate::layer;
 
 /// Runs minimage with `arguments`, the name of the program first, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(args::normalized(arguments.into_iter().collect())) {
+    let words = args::normalized(arguments.into_iter().collect());
+    let mut arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
         Err(error) => return report::usage(&error),
     };
-    report::start_logging(arguments.verbose);
     let mut report = Report::new();
+    if let Command::Build(options) = &arguments.command
+        && options.names_nothing()
+    {
+        arguments = match project::completed(&words).map(Arguments::with_project) {
+            Ok(Ok(arguments)) => arguments,
+            Ok(Err(error)) => return report::usage(&error),
+            Err(error) => {
+                report.failed(&*error);
+                return ExitCode::from(error.failure() as u8);
+            }
+        };
+    }
+    report::start_logging(arguments.verbose);
     let outcome = match &arguments.command {
         Command::Build(options) => build::run(options, &mut report),
         Command::Tree(options) => tree::run(options, &mut report),

@@ -1,7 +1,8 @@
-//! Closure -> layer plan -> tar -> compressed blob.
+//! Closure -> layer plan -> tar -> compressed blob; or -> a directory.
 
 mod cache;
 mod compress;
+mod directory;
 mod groups;
 mod pipeline;
 mod plan;
@@ -10,6 +11,7 @@ mod tar;
 mod write;
 
 pub use cache::{Cache, CacheError, Pruned, Usage};
+pub use directory::{DirectoryError, write_dir};
 pub use plan::{LayerPlan, PlannedEntry, PlannedLayer, plan};
 pub use tar::{BLOCK, TarError};
 pub use write::{Layer, LayerError, write};

@@ -208,7 +208,7 @@ fn pax_name(name: &[u8]) -> Vec<u8> {
 
 /// Returns the capabilities in a form that holds on every machine: version 3 says which user is root in their
 /// namespace, and with 0 means the same as version 2 (`linux/capability.h`).
-fn portable_capability(value: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
+pub(super) fn portable_capability(value: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     match (value, value.len()) {
         ([_, _, _, 1, ..], 12) | ([_, _, _, 2, ..], 20) => Ok(Cow::Borrowed(value)),
         ([a, b, c, 3, sets @ .., 0, 0, 0, 0], 24) => Ok(Cow::Owned([&[*a, *b, *c, 2], sets].concat())),

@@ -59,6 +59,43 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// Takes what `root` asks for at `path`, by itself; then what it leads to if it is a link, and what it needs if it is
+    /// a program or a library.
+    pub(super) fn take_file(&mut self, root: &Root, path: &RawPath) -> Result<(), ResolveError> {
+        let demand = Demand::of_root(root, path.clone());
+        let itself = match self.closure.take_itself(self.rootfs(), demand.clone())? {
+            Met::At(itself) => itself,
+            Met::Absent(absence) => {
+                self.miss(Problem::Absent { demand, absence });
+                return Ok(());
+            }
+        };
+        self.named.insert(itself.clone());
+        let is_link = matches!(self.rootfs().lookup(&itself)?, Some(Node { kind: Kind::Link(_), .. }));
+        let real = match is_link {
+            false => itself,
+            true => match self.closure.take(self.rootfs(), demand)? {
+                Met::At(real) => real,
+                Met::Absent(_) => {
+                    self.warn(format!("`{itself}` is a link that leads nowhere"));
+                    return Ok(());
+                }
+            },
+        };
+        self.named.insert(real.clone());
+        self.take_needs(&real, &real.clone())
+    }
+
+    /// Takes the same as [`Collector::take_file`], and only warns of what it needs and is not there.
+    pub(super) fn take_member(&mut self, root: &Root, path: &RawPath) -> Result<(), ResolveError> {
+        let known = self.problems.len();
+        self.take_file(root, path)?;
+        for problem in self.problems.split_off(known) {
+            self.warn(format!("`{path}` would not run: {problem}"));
+        }
+        Ok(())
+    }
+
     /// Takes the file or directory that `tree` names for the root `root`, to where it lands.
     pub(super) fn take_tree(&mut self, root: &Root, tree: &Tree) -> Result<(), ResolveError> {
         let (source, node) = match chase(self.rootfs(), &tree.path)?.end {

@@ -23,6 +23,8 @@ impl Collector<'_> {
                 }
                 Keep::Tree(tree) => self.take_tree(root, tree)?,
                 Keep::Matching(glob) => self.take_matching(root, glob)?,
+                Keep::File(path) => self.take_file(root, path)?,
+                Keep::Member(path) => self.take_member(root, path)?,
             }
         }
         Ok(programs)

@@ -52,6 +52,11 @@ impl HostRootfs {
         }
     }
 
+    /// Calls it `name` in messages, where the directory says nothing to the user.
+    pub fn called(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
     fn error(&self, action: &'static str, path: &RootPath, errno: Errno) -> RootfsError {
         match errno {
             Errno::ACCESS | Errno::PERM => {

@@ -2,6 +2,7 @@
 
 mod cached;
 mod chase;
+mod completed;
 mod find;
 mod host;
 mod layers;
@@ -10,6 +11,7 @@ mod tars;
 
 pub use cached::CachedRootfs;
 pub use chase::{Absence, Chased, Link, chase};
+pub use completed::{Bytes, CompletedRootfs};
 pub use find::{Eyes, Found, find};
 pub use host::HostRootfs;
 pub use layers::{ImageRootfs, LayersError};

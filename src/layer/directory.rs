@@ -1,0 +1,229 @@
+//! A planned layer + the source -> the same files in a directory, with everything that a tar of them would say.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::plan::{LayerPlan, PlannedEntry};
+use super::tar::{TarError, portable_capability};
+use crate::closure::Content;
+use crate::explain::{Explain, Explanation};
+use crate::formats::ReadAt;
+use crate::path::RootPath;
+use crate::rootfs::{Kind, Rootfs, RootfsError};
+use crate::spec::Epoch;
+
+/// How much of a file is copied at once, in bytes.
+const PIECE: usize = 1 << 20;
+
+/// Why a directory cannot be filled.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// The source cannot be read, or holds what no image can.
+    #[error(transparent)]
+    Source(#[from] TarError),
+    /// The directory cannot be written to.
+    #[error("cannot {action} `{path}`")]
+    Write {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The path on the host.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Explain for DirectoryError {
+    fn explain(&self) -> Vec<Explanation> {
+        match self {
+            Self::Source(TarError::Rootfs(error)) => error.explain(),
+            error => {
+                vec![
+                    Explanation::new("unwritable-directory", error.to_string())
+                        .because_of(error)
+                        .fix("make room, and write to a file system that keeps owners, modes and links"),
+                ]
+            }
+        }
+    }
+}
+
+/// Writes the entries of `plan`, whose files are in `rootfs`, below the empty directory `path`. Whoever packs it up
+/// gets the tar that [`write`](super::write) makes of the same plan.
+///
+/// # Errors
+/// [`DirectoryError`]; the directory is then left as it is.
+pub fn write_dir(
+    plan: &LayerPlan,
+    rootfs: &dyn Rootfs,
+    epoch: Epoch,
+    path: &Path,
+) -> Result<(), DirectoryError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| DirectoryError::Write {
+        action: "open",
+        path: path.to_owned(),
+        source: errno.into(),
+    })?;
+    let writer = Writer { top, path, rootfs, times: times(epoch) };
+    let entries = plan.layers.iter().flat_map(|layer| &layer.entries);
+    for entry in entries.clone() {
+        writer.entry(entry)?;
+    }
+    // What is put into a directory changes its time: the innermost first, and last of all the top.
+    let directories = entries.filter(|entry| entry.node.kind == Kind::Directory);
+    let directories: Vec<&RootPath> = directories.map(|entry| &entry.path).collect();
+    for directory in directories.iter().rev() {
+        writer.stamp(directory)?;
+    }
+    writer.stamp(&RootPath::root())
+}
+
+fn times(epoch: Epoch) -> Timestamps {
+    let time = Timespec { tv_sec: epoch.seconds().cast_signed(), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+struct Writer<'a> {
+    top: OwnedFd,
+    path: &'a Path,
+    rootfs: &'a dyn Rootfs,
+    times: Timestamps,
+}
+
+impl Writer<'_> {
+    fn entry(&self, entry: &PlannedEntry) -> Result<(), DirectoryError> {
+        let (path, node) = (&entry.path, &entry.node);
+        let name = relative(path);
+        if path.file_name().starts_with(b".wh.") {
+            return Err(TarError::Whiteout { path: path.clone() }.into());
+        }
+        if let Some(first) = &entry.hard_link_to {
+            let linked = rustix::fs::linkat(&self.top, relative(first), &self.top, name, AtFlags::empty());
+            return linked.map_err(|errno| self.error("link", path, errno));
+        }
+        match &node.kind {
+            Kind::Directory => match rustix::fs::mkdirat(&self.top, name, Mode::from(0o700)) {
+                // Layers of one plan may share directories.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(self.error("create", path, errno)),
+            },
+            Kind::Link(target) => {
+                rustix::fs::symlinkat(OsStr::from_bytes(target.as_bytes()), &self.top, name)
+                    .map_err(|errno| self.error("create", path, errno))?;
+            }
+            Kind::File => return self.file(entry),
+            Kind::Special(what) => return Err(TarError::Special { path: path.clone(), what }.into()),
+        }
+        self.own(path, node.uid, node.gid)?;
+        if node.kind == Kind::Directory {
+            rustix::fs::chmodat(&self.top, name, Mode::from_raw_mode(node.mode), AtFlags::empty())
+                .map_err(|errno| self.error("set the mode of", path, errno))?;
+            return Ok(());
+        }
+        self.stamp(path)
+    }
+
+    fn file(&self, entry: &PlannedEntry) -> Result<(), DirectoryError> {
+        let (path, node) = (&entry.path, &entry.node);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.top, relative(path), flags, Mode::from(0o600))
+            .map_err(|errno| self.error("create", path, errno))?;
+        match &entry.content {
+            Content::Source(source) => self.copy(source, node.size, path, &file)?,
+            Content::Generated(bytes) => self.put(path, &file, bytes)?,
+            Content::None => {}
+        }
+        // The owner first: changing it takes set-id bits and capabilities away.
+        self.own(path, node.uid, node.gid)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(node.mode))
+            .map_err(|errno| self.error("set the mode of", path, errno))?;
+        if let Some(capability) = &node.capability {
+            let value = portable_capability(capability)
+                .map_err(|what| TarError::Capability { path: path.clone(), what })?;
+            rustix::fs::fsetxattr(&file, "security.capability", &value, XattrFlags::empty())
+                .map_err(|errno| self.error("set the capabilities of", path, errno))?;
+        }
+        rustix::fs::futimens(&file, &self.times).map_err(|errno| self.error("set the time of", path, errno))
+    }
+
+    /// Copies the `size` bytes of `source`, which must have exactly as many.
+    fn copy(
+        &self,
+        source: &RootPath,
+        size: u64,
+        path: &RootPath,
+        file: &OwnedFd,
+    ) -> Result<(), DirectoryError> {
+        let opened = self.rootfs.open(source).map_err(TarError::from)?;
+        let changed = || TarError::Changed { path: source.clone() };
+        let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE)) + 1];
+        let mut offset = 0;
+        loop {
+            let count = read(&*opened, offset, &mut buffer).map_err(|error| {
+                TarError::from(RootfsError::Read {
+                    action: "read",
+                    path: source.clone(),
+                    rootfs: self.rootfs.name().to_owned(),
+                    source: error,
+                })
+            })?;
+            if count == 0 {
+                return if offset == size { Ok(()) } else { Err(changed().into()) };
+            }
+            offset += count as u64;
+            if offset > size {
+                return Err(changed().into());
+            }
+            self.put(path, file, buffer.get(..count).unwrap_or_default())?;
+        }
+    }
+
+    fn put(&self, path: &RootPath, file: &OwnedFd, mut bytes: &[u8]) -> Result<(), DirectoryError> {
+        while !bytes.is_empty() {
+            match rustix::io::write(file, bytes) {
+                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.error("write", path, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn own(&self, path: &RootPath, uid: u32, gid: u32) -> Result<(), DirectoryError> {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        rustix::fs::chownat(&self.top, relative(path), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.error("set the owner of", path, errno))
+    }
+
+    fn stamp(&self, path: &RootPath) -> Result<(), DirectoryError> {
+        rustix::fs::utimensat(&self.top, relative(path), &self.times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.error("set the time of", path, errno))
+    }
+
+    fn error(&self, action: &'static str, path: &RootPath, errno: Errno) -> DirectoryError {
+        DirectoryError::Write { action, path: self.path.join(relative(path)), source: errno.into() }
+    }
+}
+
+fn read(file: &dyn ReadAt, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read_at(offset, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Returns `path` as the kernel wants it relative to the top directory.
+fn relative(path: &RootPath) -> &OsStr {
+    OsStr::from_bytes(if path.is_root() { b"." } else { path.relative() })
+}

@@ -1,0 +1,310 @@
+//! A project file -> the flags that it stands for, under the same names, each with its line.
+
+use std::ops::Range;
+
+use thiserror::Error;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::explain::{Explain, Explanation, Failure};
+
+/// The name that a project file has.
+pub const FILE: &str = "minimage.toml";
+/// How many letters a name may be off for another one to be proposed.
+const DISTANCE_MAX: usize = 3;
+
+/// A flag that a project file may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// Its name, without dashes.
+    pub name: String,
+    /// What it takes.
+    pub takes: Takes,
+}
+
+/// What a flag takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: it is on or off.
+    Nothing,
+    /// One value.
+    One,
+    /// One value, or nothing.
+    OneOrNothing,
+    /// Any number of values.
+    Many,
+}
+
+/// A flag that a project file sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The flag.
+    pub name: String,
+    /// What it is given; empty for one that takes nothing.
+    pub values: Vec<String>,
+    /// The line that says so, from 1.
+    pub line: usize,
+}
+
+/// What is wrong with a project file: everything, not only the first.
+#[derive(Debug, Error)]
+#[error("`{file}` cannot be used")]
+pub struct ProjectError {
+    /// The name of the file.
+    file: String,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    line: usize,
+    kind: ProblemKind,
+}
+
+#[derive(Debug)]
+enum ProblemKind {
+    /// It is no TOML.
+    Syntax(String),
+    /// There is no such flag.
+    UnknownKey { key: String, nearest: Option<String> },
+    /// The flag takes something else.
+    WrongType { key: String, takes: Takes, found: &'static str },
+}
+
+impl Explain for ProjectError {
+    fn explain(&self) -> Vec<Explanation> {
+        let explanation = |problem: &Problem| {
+            let place = format!("{}:{}", self.file, problem.line);
+            match &problem.kind {
+                ProblemKind::Syntax(what) => Explanation::new("project-syntax", what.clone())
+                    .at(place)
+                    .fix("write TOML: `name = \"value\"`"),
+                ProblemKind::UnknownKey { key, nearest } => {
+                    let explanation =
+                        Explanation::new("project-key", format!("there is no option `{key}`")).at(place);
+                    explanation.fix(match nearest {
+                        Some(nearest) => format!("did you mean `{nearest}`?"),
+                        None => "`minimage build --help` lists them".to_owned(),
+                    })
+                }
+                ProblemKind::WrongType { key, takes, found } => {
+                    Explanation::new("project-type", format!("`{key}` is {found}")).at(place).fix(match takes
+                    {
+                        Takes::Nothing => format!("write `{key} = true`"),
+                        Takes::One => format!("write `{key} = \"…\"`"),
+                        Takes::OneOrNothing => format!("write `{key} = \"…\"` or `{key} = true`"),
+                        Takes::Many => format!("write `{key} = [\"…\", \"…\"]`"),
+                    })
+                }
+            }
+        };
+        self.problems.iter().map(explanation).collect()
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
+    }
+}
+
+impl ProjectError {
+    /// Returns the lines with problems, each from 1.
+    pub fn lines(&self) -> impl Iterator<Item = usize> {
+        self.problems.iter().map(|problem| problem.line)
+    }
+}
+
+/// Returns what `text`, the project file called `file`, sets of `flags`, in the order of its lines. What is set to
+/// `false` is not set.
+///
+/// # Errors
+/// [`ProjectError`] for what is no TOML, for unknown names, and for values of the wrong type.
+pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, ProjectError> {
+    let error = |problems| ProjectError { file: file.to_owned(), problems };
+    let table = DeTable::parse(text).map_err(|error_in_text| {
+        let line = line(text, &error_in_text.span().unwrap_or_default());
+        let kind = ProblemKind::Syntax(error_in_text.message().to_owned());
+        error(vec![Problem { line, kind }])
+    })?;
+    let mut settings = Vec::new();
+    let mut problems = Vec::new();
+    for (key, value) in table.get_ref() {
+        let line = line(text, &key.span());
+        let name: &str = key.get_ref();
+        let Some(flag) = flags.iter().find(|flag| flag.name == name) else {
+            let nearest = nearest(name, flags);
+            problems.push(Problem { line, kind: ProblemKind::UnknownKey { key: name.to_owned(), nearest } });
+            continue;
+        };
+        match values(value, flag.takes) {
+            Some(Some(values)) => settings.push(Setting { name: name.to_owned(), values, line }),
+            Some(None) => {}
+            None => {
+                let found = kind(value.get_ref());
+                let kind = ProblemKind::WrongType { key: name.to_owned(), takes: flag.takes, found };
+                problems.push(Problem { line, kind });
+            }
+        }
+    }
+    if problems.is_empty() {
+        settings.sort_by_key(|setting| setting.line);
+        Ok(settings)
+    } else {
+        problems.sort_by_key(|problem| problem.line);
+        Err(error(problems))
+    }
+}
+
+/// Returns the values that `value` gives a flag; the inner `None` if it switches the flag off, the outer one if it is
+/// of the wrong type.
+fn values(value: &Spanned<DeValue<'_>>, takes: Takes) -> Option<Option<Vec<String>>> {
+    match (value.get_ref(), takes) {
+        (DeValue::Boolean(is_on), Takes::Nothing | Takes::OneOrNothing) => Some(is_on.then(Vec::new)),
+        (value, Takes::One | Takes::OneOrNothing) => Some(Some(vec![text(value)?])),
+        (DeValue::Array(items), Takes::Many) => {
+            items.iter().map(|item| text(item.get_ref())).collect::<Option<_>>().map(Some)
+        }
+        // For what is itself a name and a value, such as a label.
+        (DeValue::Table(table), Takes::Many) => {
+            let pair = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                let name: &std::borrow::Cow<'_, str> = name.get_ref();
+                Some(format!("{name}={}", text(value.get_ref())?))
+            };
+            table.iter().map(pair).collect::<Option<_>>().map(Some)
+        }
+        (value, Takes::Many) => Some(Some(vec![text(value)?])),
+        (_, Takes::Nothing) => None,
+    }
+}
+
+/// Returns a string or a whole number as text.
+fn text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list with something else than strings in it",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Returns the line, from 1, in which `span` starts.
+fn line(text: &str, span: &Range<usize>) -> usize {
+    1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+}
+
+/// Returns the flag whose name is most like `name`, if one is.
+pub(crate) fn nearest(name: &str, flags: &[Flag]) -> Option<String> {
+    let distances = flags.iter().map(|flag| (distance(name, &flag.name), &flag.name));
+    let (distance, nearest) = distances.min()?;
+    (distance <= DISTANCE_MAX && distance < name.len()).then(|| nearest.clone())
+}
+
+/// Returns how many letters must be put in, taken out or changed to get from `one` to `other`.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut next = vec![index + 1];
+        for (column, above) in other.iter().zip(row.windows(2)) {
+            let &[diagonal, above] = above else { continue };
+            let left = next.last().copied().unwrap_or(0);
+            next.push((diagonal + usize::from(*column != letter)).min(above + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Vec<Flag> {
+        [
+            ("from", Takes::One),
+            ("tag", Takes::Many),
+            ("label", Takes::Many),
+            ("push", Takes::OneOrNothing),
+            ("assume-ldconfig", Takes::Nothing),
+            ("compression-level", Takes::One),
+        ]
+        .map(|(name, takes)| Flag { name: name.to_owned(), takes })
+        .into()
+    }
+
+    #[test]
+    fn names_and_values_are_those_of_the_flags() {
+        let text = "# a comment\nfrom = '/srv/root'\ntag = [\"a:1\",\n  \"a:2\"]\ncompression-level = 9\n\
+            assume-ldconfig = true\npush = true\n\n[label]\n\"org.x\" = 'y'\n";
+        let found = parse(text, FILE, &flags()).unwrap();
+        let shown: Vec<String> = found
+            .iter()
+            .map(|setting| format!("{}: {} {}", setting.line, setting.name, setting.values.join(" ")))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "2: from /srv/root",
+                "3: tag a:1 a:2",
+                "5: compression-level 9",
+                "6: assume-ldconfig ",
+                "7: push ",
+                "9: label org.x=y"
+            ]
+        );
+        assert_eq!(parse("push = false\nassume-ldconfig = false", FILE, &flags()).unwrap(), []);
+        assert_eq!(parse("push = 'r/x'", FILE, &flags()).unwrap()[0].values, ["r/x"]);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_its_line() {
+        let text = "form = '/'\nassume-ldconfig = 'yes'\ntag = [1.5]\n\nnothing-like-it = 1\nfrom = ['/']\n";
+        let error = parse(text, "x.toml", &flags()).unwrap_err();
+        let shown: Vec<String> = error
+            .explain()
+            .iter()
+            .map(|one| format!("{} {} {}", one.places[0], one.what, one.fixes[0]))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "x.toml:1 there is no option `form` did you mean `from`?",
+                "x.toml:2 `assume-ldconfig` is a string write `assume-ldconfig = true`",
+                "x.toml:3 `tag` is a list with something else than strings in it write `tag = [\"…\", \"…\"]`",
+                "x.toml:5 there is no option `nothing-like-it` `minimage build --help` lists them",
+                "x.toml:6 `from` is a list with something else than strings in it write `from = \"…\"`",
+            ]
+        );
+        assert_eq!(
+            parse("from = '/'\nfrom = '/'", FILE, &flags()).unwrap_err().lines().collect::<Vec<_>>(),
+            [2]
+        );
+        assert_eq!(parse("a\nb = ", FILE, &flags()).unwrap_err().lines().next(), Some(1));
+    }
+
+    #[test]
+    fn distances_count_letters() {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("tag", "tag", 0),
+            ("tga", "tag", 2),
+            ("", "tag", 3),
+            ("include", "incldue", 2),
+            ("käse", "kase", 1),
+        ] {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+        }
+    }
+}
