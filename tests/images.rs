@@ -11,7 +11,7 @@ use minimage::closure::{Cause, Closure, Content};
 use minimage::layer::{self, LayerPlan};
 use minimage::oci::{Digest, Manifest};
 use minimage::path::{RootPath, show};
-use minimage::resolve;
+
 use minimage::rootfs::{HostRootfs, Kind, Rootfs};
 use minimage::spec::{Algorithm, Epoch, LayerOptions, Layering, Preloads, Search};
 use serde_json::Value;
@@ -113,7 +113,7 @@ fn a_directory_packs_up_to_the_same_layer() {
     for tree in tree_text::all() {
         let rootfs = tree.to_memory();
         let search = Search { preloads: Preloads::None, ..tree.search.clone() };
-        let Ok(resolution) = resolve::closure(&rootfs, &answer::roots(&tree), &search) else { continue };
+        let Ok(resolution) = answer::closure(&tree, &rootfs, &search) else { continue };
         made += 1;
         let mut plan = layer::plan(&resolution.closure, Layering::Single);
         for entry in plan.layers.iter_mut().flat_map(|layer| &mut layer.entries) {

@@ -1,10 +1,48 @@
-//! minimage as a BuildKit frontend: so far the shell that the gateway client and the worker will live in.
+//! minimage as a BuildKit frontend: the client of the gateway, and the worker of the one step that it adds.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod proto;
+mod gateway;
+mod options;
+mod settings;
+mod request;
+mod llb;
+mod config;
+mod serve;
+mod expand;
+mod place;
+mod application;
+mod worker;
+
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::gateway::{Gateway, GatewayError};
+use crate::options::Options;
+
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let done = match arguments.next().as_deref() {
+        Some("step") => worker::run(&arguments.collect::<Vec<_>>()).map_err(Into::into),
+        _ => serve().map_err(Box::<dyn Error>::from),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    let mut message = format!("minimage-frontend: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message += &format!(": {error}");
+        cause = error.source();
+    }
     // If standard error is gone, the exit code still tells.
-    let _ = writeln!(io::stderr(), "minimage-frontend {}: serves no builds yet", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(io::stderr(), "{message}");
     ExitCode::FAILURE
+}
+
+/// Serves the daemon that started us. What is wrong with the build is an answer, too.
+fn serve() -> Result<(), GatewayError> {
+    let gateway = Gateway::connect()?;
+    let options = Options::read(std::env::vars_os());
+    let result = serve::build(&gateway, &options).map_err(serve::ServeError::into_status);
+    gateway.finish(result)
 }

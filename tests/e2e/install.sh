@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `.ci/run` and `cargo e2e` need beside a Rust toolchain: Debian packages, cargo-deny, and in
-# ~/.cache/minimage-e2e a scanner of images, and crane, for which it needs Go.
+# ~/.cache/minimage-e2e a scanner of images, crane and a current BuildKit, for which it needs Go 1.26 or later, and a
+# base image.
 # Made for Debian 12, run as root. Does nothing, quickly, where all is there. Starts no service.
 set -euo pipefail
 
@@ -15,6 +16,8 @@ packages=(
     python3-venv rpm
     # what a minimal Debian lacks
     ca-certificates git tar util-linux
+    # makes the base image of the Dockerfiles that the tests build
+    debootstrap
 )
 if [ "$(dpkg --print-architecture)" = amd64 ]; then
     packages+=(gcc-multilib libc6-i386)
@@ -74,4 +77,26 @@ if [ "$(cat "$tools/bin/crane.version" 2>/dev/null)" != "$wanted" ]; then
     mkdir -p "$tools/bin"
     (cd "$here/tools/registry" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/bin/" tool)
     echo "$wanted" >"$tools/bin/crane.version"
+fi
+
+wanted=$(sha256sum <"$here/tools/buildkit/go.sum")
+if [ "$(cat "$tools/bin/buildkit.version" 2>/dev/null)" != "$wanted" ]; then
+    echo "building buildkitd and buildctl"
+    mkdir -p "$tools/bin"
+    (cd "$here/tools/buildkit" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/bin/" tool)
+    echo "$wanted" >"$tools/bin/buildkit.version"
+fi
+
+if [ ! -e "$tools/debian.tar" ]; then
+    echo "making the base image"
+    rootfs=$(mktemp -d -p "$tools")
+    trap 'rm -rf "$rootfs"' EXIT
+    debootstrap --variant=minbase --include=tcpdump,fortune-mod,fortunes-min,python3-minimal,nginx-light \
+        bookworm "$rootfs" >/dev/null
+    chmod 0755 "$rootfs"
+    rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/dev/*
+    # Then `apt-get install` of what is there already works without a network.
+    : >"$rootfs/etc/apt/sources.list"
+    tar --numeric-owner --xattrs --sort=name -C "$rootfs" -cf "$tools/debian.tar.part" .
+    mv "$tools/debian.tar.part" "$tools/debian.tar"
 fi

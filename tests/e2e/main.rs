@@ -12,8 +12,11 @@ mod registry;
 mod engines;
 mod layout;
 mod minimage;
+mod frontend;
+mod buildkit;
 
 mod clients;
+mod dockerfiles;
 mod errors;
 mod images;
 mod load;

@@ -26,6 +26,11 @@ pub(crate) const RUNC: Component = Component { name: "runc", programs: &["runc"]
 pub(crate) const CRUN: Component = Component { name: "crun", programs: &["crun"] };
 /// A second registry and another client, built by `install.sh`.
 pub(crate) const CRANE: Component = Component { name: "crane", programs: &["crane"] };
+/// Built by `install.sh`, as no distribution of today has it.
+pub(crate) const BUILDKIT: Component =
+    Component { name: "buildkit", programs: &["buildkitd", "buildctl", "runc"] };
+/// The root filesystem of a small Debian with a few programs, made by `install.sh`.
+pub(crate) const DEBIAN: Component = Component { name: "debian", programs: &[] };
 pub(crate) const CC: Component = Component { name: "cc", programs: &["cc"] };
 pub(crate) const PING: Component = Component { name: "ping", programs: &["ping"] };
 pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
@@ -38,9 +43,9 @@ pub(crate) const SYFT: Component = Component { name: "syft", programs: &["syft"]
 /// The right to make namespaces and mounts, and to become another user.
 pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
 
-const ALL: [Component; 18] = [
-    REGISTRY, DOCKER, CONTAINERD, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CRANE, CC, CURL, PING, SQLITE3, TCPDUMP,
-    DPKG, RPM, SYFT, ROOT,
+const ALL: [Component; 20] = [
+    REGISTRY, DOCKER, CONTAINERD, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CRANE, BUILDKIT, DEBIAN, CC, CURL, PING,
+    SQLITE3, TCPDUMP, DPKG, RPM, SYFT, ROOT,
 ];
 
 /// Returns whether all of `needed` are here. If not, says what is missing, and the caller ends its test.
@@ -71,6 +76,10 @@ impl Component {
             let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
             return (!root).then(|| "no root rights".to_owned());
         }
+        if self == DEBIAN {
+            let archive = debian_archive();
+            return (!archive.is_file()).then(|| format!("no {}", archive.display()));
+        }
         self.programs
             .iter()
             .find(|program| find(program).is_none())
@@ -97,6 +106,11 @@ fn tools() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
     cache.unwrap_or_default().join("minimage-e2e")
+}
+
+/// Returns the root filesystem of [`DEBIAN`], as a tar archive.
+pub(crate) fn debian_archive() -> PathBuf {
+    tools().join("debian.tar")
 }
 
 /// Returns `PATH` with the programs that `install.sh` made.

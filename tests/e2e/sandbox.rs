@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::outcome::Outcome;
+use crate::requirement::path;
 
 /// Processes and mounts that nobody else sees and that cannot outlive us. `keeper.sh` says how.
 pub(crate) struct Sandbox {
@@ -67,7 +68,7 @@ impl Sandbox {
             .arg(program)
             // Not the user's configuration, credentials or sockets.
             .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(path().map(|path| ("PATH", path)))
             .env("HOME", self.subdirectory("home"));
         command
     }

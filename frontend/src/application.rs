@@ -1,0 +1,165 @@
+//! A target and the base it was built on -> the files that its commands made: what no package owns and is not volatile.
+
+use minimage::formats::ReadAt;
+use minimage::packages::{PackageDb, PackageError};
+use minimage::path::RootPath;
+use minimage::rootfs::{Kind, Node, Rootfs, RootfsError};
+use thiserror::Error;
+
+use crate::place::equal;
+
+/// Where commands leave what nobody misses: caches, logs, lists, and what every installation writes anew.
+const VOLATILE: [&str; 21] = [
+    "/dev",
+    "/etc/.pwd.lock",
+    "/etc/alternatives",
+    "/etc/apt",
+    "/etc/group-",
+    "/etc/gshadow-",
+    "/etc/ld.so.cache",
+    "/etc/machine-id",
+    "/etc/passwd-",
+    "/etc/shadow-",
+    "/etc/subgid-",
+    "/etc/subuid-",
+    "/proc",
+    "/root/.cache",
+    "/run",
+    "/sys",
+    "/tmp",
+    "/var/cache",
+    "/var/lib/apt",
+    "/var/log",
+    "/var/tmp",
+];
+/// The databases of package managers, which describe packages that are not there any more.
+const DATABASES: [&str; 5] =
+    ["/lib/apk", "/usr/lib/sysimage/rpm", "/var/lib/dpkg", "/var/lib/pacman", "/var/lib/rpm"];
+/// Secrets and users are named, not found.
+const ACCOUNTS: [&str; 6] =
+    ["/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/shadow", "/etc/subgid", "/etc/subuid"];
+
+/// Why the application cannot be found.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum ApplicationError {
+    /// A root filesystem cannot be read.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A database of packages cannot be read.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+}
+
+/// Returns the files, links and directories of `target` that `base` does not have, and that no package of `packages` owns.
+pub(crate) fn files(
+    target: &dyn Rootfs,
+    base: Option<&dyn Rootfs>,
+    packages: Option<&dyn PackageDb>,
+) -> Result<Vec<RootPath>, ApplicationError> {
+    let mut found = Vec::new();
+    let mut open = vec![RootPath::root()];
+    while let Some(directory) = open.pop() {
+        for name in target.read_dir(&directory)? {
+            let Some(path) = directory.child(&name) else { continue };
+            let Some(node) = target.lookup(&path)? else { continue };
+            if is_volatile(&path) {
+                continue;
+            }
+            if let Kind::Special(_) = node.kind {
+                continue;
+            }
+            if node.kind == Kind::Directory {
+                open.push(path.clone());
+            }
+            let is_owned = match packages {
+                Some(packages) => !packages.owners(&path)?.is_empty(),
+                None => false,
+            };
+            if !is_owned && !is_same(base, target, &path)? {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_volatile(path: &RootPath) -> bool {
+    let is_within =
+        |top: &&str| RootPath::from_normal(top.as_bytes()).is_some_and(|top| path.is_within(&top));
+    [&VOLATILE[..], &DATABASES, &ACCOUNTS].into_iter().flatten().any(is_within)
+        || path.file_name() == b"__pycache__"
+}
+
+/// Returns whether `base` has the same at `path` as `target`.
+pub(crate) fn is_same(
+    base: Option<&dyn Rootfs>,
+    target: &dyn Rootfs,
+    path: &RootPath,
+) -> Result<bool, RootfsError> {
+    let Some(base) = base else { return Ok(false) };
+    let (Some(there), Some(node)) = (base.lookup(path)?, target.lookup(path)?) else { return Ok(false) };
+    let alike = |node: &Node| (node.kind.clone(), node.mode, node.uid, node.gid, node.size);
+    if alike(&there) != alike(&node) {
+        return Ok(false);
+    }
+    if node.kind != Kind::File {
+        return Ok(true);
+    }
+    let (one, other): (Box<dyn ReadAt + '_>, Box<dyn ReadAt + '_>) = (target.open(path)?, base.open(path)?);
+    let error = |source| RootfsError::Read {
+        action: "read",
+        path: path.clone(),
+        rootfs: target.name().to_owned(),
+        source,
+    };
+    equal(&*one, &*other, node.size).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use minimage::packages;
+    use minimage::rootfs::MemoryRootfs;
+
+    use super::*;
+
+    #[test]
+    fn what_commands_made_is_neither_of_the_base_nor_of_a_package() {
+        let base = MemoryRootfs::from((
+            "base",
+            &[
+                ("/etc/os-release", "base"),
+                ("/etc/motd", "hello"),
+                ("/l", "-> a"),
+                ("/usr/bin/old", "1"),
+                ("/var/lib/x", "1"),
+            ][..],
+        ));
+        let target = MemoryRootfs::from((
+            "target",
+            &[
+                ("/etc/os-release", "base"),
+                ("/etc/motd", "changed"),
+                ("/l", "-> b"),
+                ("/usr/bin/old", "1"),
+                ("/usr/bin/tool", "of a package"),
+                ("/app/main.py", "made"),
+                ("/app/__pycache__/main.pyc", "volatile"),
+                ("/var/log/x.log", "volatile"),
+                (
+                    "/var/lib/dpkg/status",
+                    "Package: tool\nStatus: install ok installed\nVersion: 1\n\
+                    Architecture: amd64\nMaintainer: x\nDescription: x\n",
+                ),
+                ("/var/lib/dpkg/info/tool.list", "/.\n/usr\n/usr/bin\n/usr/bin/tool\n"),
+            ][..],
+        ));
+        let packages = packages::open(&target).unwrap().unwrap();
+        let shown = |found: Vec<RootPath>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let found = files(&target, Some(&base), Some(&*packages)).unwrap();
+        assert_eq!(shown(found), ["/app", "/app/main.py", "/etc/motd", "/l"]);
+        let found = files(&target, Some(&base), None).unwrap();
+        assert_eq!(shown(found), ["/app", "/app/main.py", "/etc/motd", "/l", "/usr/bin/tool"]);
+    }
+}

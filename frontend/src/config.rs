@@ -1,0 +1,271 @@
+//! The image config that the stock frontend made -> the roots in it, and the config of what is left.
+
+use minimage::spec::{Epoch, STANDARD_PATH};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::proto::SourceInfo;
+use crate::request::{Asked, What};
+
+/// What the labels begin with that are for us.
+const LABEL: &str = "minimage.";
+
+/// Why a config cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum ConfigError {
+    /// It is no JSON object.
+    #[error("the image config of the build is no JSON object")]
+    Json {
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// An image config. What we do not know in it stays as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImageConfig(Map<String, Value>);
+
+impl ImageConfig {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        serde_json::from_slice(bytes).map(Self).map_err(|source| ConfigError::Json { source })
+    }
+
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, ConfigError> {
+        serde_json::to_vec(&self.0).map_err(|source| ConfigError::Json { source })
+    }
+
+    fn runtime(&self, key: &str) -> Option<&Value> {
+        self.0.get("config")?.get(key)
+    }
+
+    fn words(&self, key: &str) -> Vec<String> {
+        let words = self.runtime(key).and_then(Value::as_array).into_iter().flatten();
+        words.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// Takes the labels that are for us, without their prefix, in the order of their names.
+    pub(crate) fn take_settings(&mut self) -> Vec<(String, String)> {
+        let Some(Value::Object(config)) = self.0.get_mut("config") else { return Vec::new() };
+        let Some(Value::Object(labels)) = config.get_mut("Labels") else { return Vec::new() };
+        let (ours, theirs) =
+            std::mem::take(labels).into_iter().partition::<Vec<_>, _>(|(name, _)| name.starts_with(LABEL));
+        if theirs.is_empty() {
+            config.remove("Labels");
+        } else {
+            labels.extend(theirs);
+        }
+        let setting = |(name, value): (String, Value)| {
+            (name[LABEL.len()..].to_owned(), value.as_str().unwrap_or_default().to_owned())
+        };
+        ours.into_iter().map(setting).collect()
+    }
+
+    /// Returns who the image runs as; empty for root.
+    pub(crate) fn user(&self) -> String {
+        self.runtime("User").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Returns the directories of PATH.
+    pub(crate) fn path(&self) -> Vec<String> {
+        let environment = self.words("Env");
+        let path = environment.iter().find_map(|variable| variable.strip_prefix("PATH="));
+        match path {
+            Some(path) => path.split(':').filter(|part| part.starts_with('/')).map(str::to_owned).collect(),
+            None => STANDARD_PATH.map(str::to_owned).into(),
+        }
+    }
+
+    /// Returns where the program `word` is looked for: a relative path counts from the working directory.
+    fn in_workdir(&self, word: &str) -> String {
+        let directory = self.runtime("WorkingDir").and_then(Value::as_str).unwrap_or("/");
+        match word.contains('/') && !word.starts_with('/') {
+            true => format!("{}/{}", directory.trim_end_matches('/'), word.trim_start_matches("./")),
+            false => word.to_owned(),
+        }
+    }
+
+    /// Returns what the image needs to be run as it says.
+    pub(crate) fn roots(&self, instructions: &Instructions<'_>) -> Vec<Asked> {
+        let mut roots = Vec::new();
+        let mut push = |keyword: &str, what: What| {
+            let lines = instructions.last(keyword);
+            let text = instructions.text(lines).unwrap_or_else(|| keyword.to_owned());
+            roots.push(Asked { what, text, lines });
+        };
+        let (entrypoint, cmd) = (self.words("Entrypoint"), self.words("Cmd"));
+        let health = self.runtime("Healthcheck").and_then(|check| check.get("Test"));
+        let health: Vec<&str> =
+            health.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        for (index, (keyword, words)) in
+            [("ENTRYPOINT", entrypoint.as_slice()), ("CMD", cmd.as_slice())].into_iter().enumerate()
+        {
+            let Some((first, rest)) = words.split_first() else { continue };
+            let program = self.in_workdir(first);
+            // After an entrypoint, the command is its arguments; often it runs them.
+            match index == 0 || entrypoint.is_empty() {
+                true => push(keyword, What::Program(program)),
+                false => push(keyword, What::Word(program)),
+            }
+            for word in shell_words(first, rest) {
+                push(keyword, What::Word(word));
+            }
+        }
+        match health.as_slice() {
+            ["CMD", first, rest @ ..] => {
+                push("HEALTHCHECK", What::Program(self.in_workdir(first)));
+                let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
+                for word in shell_words(first, &rest) {
+                    push("HEALTHCHECK", What::Word(word));
+                }
+            }
+            ["CMD-SHELL", command] => {
+                push("HEALTHCHECK", What::Program("/bin/sh".to_owned()));
+                for word in command_words(command) {
+                    push("HEALTHCHECK", What::Word(word));
+                }
+            }
+            _ => {}
+        }
+        if let Some(directory) = self.runtime("WorkingDir").and_then(Value::as_str)
+            && !directory.is_empty()
+            && directory != "/"
+        {
+            push("WORKDIR", What::Path(directory.to_owned()));
+        }
+        if let Some(Value::Object(volumes)) = self.runtime("Volumes") {
+            for volume in volumes.keys() {
+                push("VOLUME", What::Tree(volume.clone()));
+            }
+        }
+        roots
+    }
+
+    /// Makes it the config of an image with `count` layers of our own, made at `epoch`.
+    pub(crate) fn replace_layers(&mut self, epoch: Epoch, count: usize) {
+        let created = epoch.to_rfc3339();
+        let layer = json!({ "created": created, "created_by": "minimage: everything" });
+        self.0.insert("created".to_owned(), json!(created));
+        self.0.insert("history".to_owned(), Value::Array(vec![layer; count]));
+        self.0.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": [] }));
+    }
+}
+
+/// Returns the programs that the words `program rest...` run besides the program, if that is a shell with a script.
+fn shell_words(program: &str, rest: &[String]) -> Vec<String> {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let is_shell = ["sh", "bash", "dash", "ash", "ksh", "zsh"].contains(&name);
+    let script = rest.windows(2).find(|words| words[0].starts_with('-') && words[0].ends_with('c'));
+    match script {
+        Some([_, script]) if is_shell => command_words(script),
+        _ => Vec::new(),
+    }
+}
+
+fn command_words(script: &str) -> Vec<String> {
+    let words = minimage::formats::shell::command_words(script.as_bytes());
+    words.into_iter().filter_map(|word| String::from_utf8(word).ok()).collect()
+}
+
+/// The instructions of a build file, so far as messages need them: where each starts and ends.
+pub(crate) struct Instructions<'a> {
+    lines: Vec<&'a str>,
+}
+
+impl<'a> Instructions<'a> {
+    /// Returns the instructions of `file`.
+    pub(crate) fn of(file: Option<&'a SourceInfo>) -> Self {
+        let text = file.and_then(|file| std::str::from_utf8(&file.data).ok()).unwrap_or_default();
+        Self { lines: text.lines().collect() }
+    }
+
+    /// Returns the lines of the last instruction `keyword`; zeros if there is none, as with one of the base image.
+    fn last(&self, keyword: &str) -> (i32, i32) {
+        let is_start = |line: &&str| {
+            line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
+        };
+        let Some(first) = self.lines.iter().rposition(is_start) else { return (0, 0) };
+        let continued = self.lines.iter().skip(first).take_while(|line| line.trim_end().ends_with('\\'));
+        let last = first + continued.count();
+        let number = |index: usize| i32::try_from(index + 1).unwrap_or(0);
+        (number(first), number(last.min(self.lines.len().saturating_sub(1))))
+    }
+
+    /// Returns the first line with `text` in it; zeros if there is none.
+    pub(crate) fn line_with(&self, text: &str) -> (i32, i32) {
+        let index = self.lines.iter().position(|line| line.contains(text));
+        let number = index.and_then(|index| i32::try_from(index + 1).ok()).unwrap_or(0);
+        (number, number)
+    }
+
+    /// Returns the first of `lines` without the blanks around it.
+    pub(crate) fn text(&self, lines: (i32, i32)) -> Option<String> {
+        let index = usize::try_from(lines.0).ok()?.checked_sub(1)?;
+        self.lines.get(index).map(|line| line.trim().trim_end_matches('\\').trim_end().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(config: Value) -> ImageConfig {
+        ImageConfig::parse(json!({ "config": config }).to_string().as_bytes()).unwrap()
+    }
+
+    fn file(text: &str) -> SourceInfo {
+        SourceInfo { data: text.as_bytes().to_vec(), ..SourceInfo::default() }
+    }
+
+    #[test]
+    fn labels_of_ours_are_taken_out() {
+        let mut config =
+            config(json!({ "Labels": { "minimage.mode": "off", "a": "b", "minimage.with": "tzdata" } }));
+        let settings = config.take_settings();
+        assert_eq!(
+            settings,
+            [("mode", "off"), ("with", "tzdata")].map(|(a, b)| (a.to_owned(), b.to_owned()))
+        );
+        assert_eq!(config.runtime("Labels"), Some(&json!({ "a": "b" })));
+        assert!(config.take_settings().is_empty());
+    }
+
+    #[test]
+    fn what_an_image_runs_is_a_root_at_its_line() {
+        let file =
+            file("FROM x\nCMD [\"old\"]\nentrypoint [\"/run.sh\", \\\n  \"-x\"]\nCMD [\"bin/serve\"]\n");
+        let instructions = Instructions::of(Some(&file));
+        let config = config(json!({
+            "Entrypoint": ["/run.sh", "-x"],
+            "Cmd": ["bin/serve"],
+            "Healthcheck": { "Test": ["CMD-SHELL", "curl -f localhost || exit 1"] },
+            "WorkingDir": "/srv",
+        }));
+        let roots: Vec<_> =
+            config.roots(&instructions).into_iter().map(|root| (root.what, root.lines, root.text)).collect();
+        let expected = [
+            (What::Program("/run.sh".into()), (3, 4), "entrypoint [\"/run.sh\","),
+            (What::Word("/srv/bin/serve".into()), (5, 5), "CMD [\"bin/serve\"]"),
+            (What::Program("/bin/sh".into()), (0, 0), "HEALTHCHECK"),
+            (What::Word("curl".into()), (0, 0), "HEALTHCHECK"),
+            (What::Path("/srv".into()), (0, 0), "WORKDIR"),
+        ];
+        assert_eq!(roots, expected.map(|(what, lines, text)| (what, lines, text.to_owned())));
+    }
+
+    #[test]
+    fn a_shell_form_runs_the_shell_and_its_words() {
+        let config = config(json!({ "Cmd": ["/bin/sh", "-c", "redis-server --port 1 | tee /log"] }));
+        let roots: Vec<_> = config.roots(&Instructions::of(None)).into_iter().map(|root| root.what).collect();
+        assert_eq!(
+            roots,
+            [What::Program("/bin/sh".into()), What::Word("redis-server".into()), What::Word("tee".into())]
+        );
+    }
+
+    #[test]
+    fn path_is_that_of_the_image() {
+        assert_eq!(config(json!({ "Env": ["A=b", "PATH=/x:/y:z"] })).path(), ["/x", "/y"]);
+        assert_eq!(config(json!({})).path(), STANDARD_PATH);
+    }
+}

@@ -1,0 +1,260 @@
+//! A closure in the stage that files were copied from -> what of it the target lacks, at its place there.
+
+use minimage::closure::{Cause, Closure, Content, Entry, Reason, Role};
+use minimage::formats::ReadAt;
+use minimage::path::{RawPath, RootPath};
+use minimage::rootfs::{Bytes, CompletedRootfs, Kind, Node, Rootfs, RootfsError, chase};
+
+use crate::expand::itself;
+
+/// How much of two files is compared at once, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// A file that is another one in the stage and in the target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Difference {
+    /// The file in the target, which stays.
+    pub(crate) path: RootPath,
+    /// The place of the stage in the request.
+    pub(crate) stage: usize,
+}
+
+/// What came of a closure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Completion {
+    /// Files that are there already and are not the same.
+    pub(crate) differences: Vec<Difference>,
+    /// What came along for another reason than that a loader asks for it, at its places in the target.
+    pub(crate) brought: Vec<RawPath>,
+}
+
+/// Adds what `closure`, taken from the stage number `index`, needs besides its roots and what `completed` lacks.
+pub(crate) fn complete<'a>(
+    completed: &mut CompletedRootfs<'a>,
+    closure: &Closure,
+    stage: &'a dyn Rootfs,
+    index: usize,
+) -> Result<Completion, RootfsError> {
+    let mut completion = Completion::default();
+    for (path, entry) in closure.entries() {
+        // Roots are where the build file put them; what they need or lead to comes along.
+        let comes_along = |reason: &Reason| {
+            let demand = closure.demand(reason.demand);
+            match demand.cause {
+                Cause::Layout => false,
+                Cause::Root(_) => reason.role == Role::Target && demand.path != path.to_raw(),
+                _ => true,
+            }
+        };
+        if !entry.reasons.iter().any(comes_along) {
+            continue;
+        }
+        let spelled = path.to_raw();
+        match itself(completed, &spelled)? {
+            None => {
+                add(completed, &spelled, entry, stage)?;
+                // What loaders ask for they will ask for again, unless the target has something better.
+                let is_asked_for = |reason: &Reason| {
+                    let cause = &closure.demand(reason.demand).cause;
+                    matches!(cause, Cause::Needed { .. } | Cause::Interp { .. } | Cause::DlopenNote { .. })
+                };
+                if !entry.reasons.iter().any(is_asked_for) && !matches!(entry.node.kind, Kind::Special(_)) {
+                    completion.brought.push(spelled);
+                }
+            }
+            Some(real) => {
+                let there = chase(completed, &real.to_raw())?.end;
+                if let Ok((real, node)) = there
+                    && entry.node.kind == Kind::File
+                    && !is_same(completed, &real, &node, stage, entry)?
+                {
+                    completion.differences.push(Difference { path: real, stage: index });
+                }
+            }
+        }
+    }
+    // Directories that are links in one of the two trees only: the spelling must lead somewhere, too.
+    for demand in closure.demands().filter(|demand| !matches!(demand.cause, Cause::Root(_) | Cause::Layout)) {
+        if chase(completed, &demand.path)?.end.is_err()
+            && let Ok((real, _)) = chase(stage, &demand.path)?.end
+            && let Some(entry) = closure.entry(&real)
+        {
+            add(completed, &demand.path, entry, stage)?;
+        }
+    }
+    Ok(completion)
+}
+
+/// Adds `entry` at `spelled`, through the links that `completed` has, and the directories above it that it lacks.
+/// Nothing happens where something else is in their place.
+fn add<'a>(
+    completed: &mut CompletedRootfs<'a>,
+    spelled: &RawPath,
+    entry: &Entry,
+    stage: &'a dyn Rootfs,
+) -> Result<(), RootfsError> {
+    let name = spelled.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let above = spelled.parent().unwrap_or_else(|| RawPath::from("/"));
+    let directory = match chase(completed, &above)?.end {
+        Ok((directory, Node { kind: Kind::Directory, .. })) => directory,
+        Ok(_) => return Ok(()),
+        Err(_) => match chase(stage, &above)?.end {
+            Ok((_, node)) if node.kind == Kind::Directory => {
+                let parent = Entry { node, content: Content::None, ..entry.clone() };
+                add(completed, &above, &parent, stage)?;
+                match chase(completed, &above)?.end {
+                    Ok((directory, _)) => directory,
+                    Err(_) => return Ok(()),
+                }
+            }
+            _ => return Ok(()),
+        },
+    };
+    if let Some(path) = directory.child(name) {
+        let bytes = match &entry.content {
+            Content::Source(path) => Bytes::Of(stage, path.clone()),
+            Content::Generated(bytes) => Bytes::Made(bytes.clone()),
+            Content::None => Bytes::Made(Vec::new()),
+        };
+        completed.add(&path, entry.node.clone(), bytes);
+    }
+    Ok(())
+}
+
+/// Returns whether the file `node` at `path` has the bytes of `entry`.
+fn is_same(
+    completed: &CompletedRootfs<'_>,
+    path: &RootPath,
+    node: &Node,
+    stage: &dyn Rootfs,
+    entry: &Entry,
+) -> Result<bool, RootfsError> {
+    if node.kind != Kind::File || node.size != entry.node.size {
+        return Ok(false);
+    }
+    let error = |source| RootfsError::Read {
+        action: "read",
+        path: path.clone(),
+        rootfs: completed.name().to_owned(),
+        source,
+    };
+    let here = completed.open(path)?;
+    match &entry.content {
+        Content::Source(there) => equal(&*here, &*stage.open(there)?, node.size).map_err(error),
+        Content::Generated(bytes) => equal(&*here, &bytes.as_slice(), node.size).map_err(error),
+        Content::None => Ok(false),
+    }
+}
+
+/// Returns whether two files have the same `size` bytes.
+pub(crate) fn equal(one: &dyn ReadAt, other: &dyn ReadAt, size: u64) -> std::io::Result<bool> {
+    let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut offset = 0;
+    while offset < size {
+        let count = fill(one, offset, &mut left)?;
+        if count == 0 || fill(other, offset, &mut right)? != count || left.get(..count) != right.get(..count)
+        {
+            return Ok(false);
+        }
+        offset += count as u64;
+    }
+    Ok(true)
+}
+
+/// Fills `buffer` from `offset` on, as far as the file goes.
+fn fill(file: &dyn ReadAt, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut len = 0;
+    while let Some(rest) = buffer.get_mut(len..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(offset + len as u64, rest)? {
+            0 => break,
+            count => len += count,
+        }
+    }
+    Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use minimage::closure::Demand;
+    use minimage::formats::read_all;
+    use minimage::rootfs::MemoryRootfs;
+    use minimage::roots::Origin;
+
+    use super::*;
+
+    fn rootfs(files: &[(&str, &str)]) -> MemoryRootfs {
+        MemoryRootfs::from(("tree", files))
+    }
+
+    /// Returns the closure of a program at `/app/main` that asks for `needs`.
+    fn closure(stage: &MemoryRootfs, needs: &[&str]) -> Closure {
+        let mut closure = Closure::new();
+        let root = Cause::Root(Origin::Argument("main".to_owned()));
+        closure.take(stage, Demand { path: RawPath::from("/app/main"), cause: root }).unwrap();
+        let by = RootPath::from_normal(b"/app/main").unwrap();
+        for path in needs {
+            let cause = Cause::Needed { by: by.clone(), soname: path.as_bytes().to_vec() };
+            closure.take(stage, Demand { path: RawPath::from(*path), cause }).unwrap();
+        }
+        closure
+    }
+
+    /// Returns what `completed` has at the end of `path`, and where that is.
+    fn at(completed: &CompletedRootfs<'_>, path: &str) -> Option<(String, Vec<u8>)> {
+        let (real, _) = chase(completed, &RawPath::from(path)).unwrap().end.ok()?;
+        let bytes = read_all(&*completed.open(&real).unwrap(), 100).unwrap().unwrap();
+        Some((real.to_string(), bytes))
+    }
+
+    #[test]
+    fn what_comes_along_goes_through_the_links_of_the_target() {
+        let merged = [
+            ("/app/main", "m"),
+            ("/usr/lib/libq.so.1.2", "q"),
+            ("/usr/lib/libq.so.1", "-> libq.so.1.2"),
+            ("/lib", "-> usr/lib"),
+        ];
+        let split = [("/app/main", "m"), ("/lib/libq.so.1.2", "q"), ("/lib/libq.so.1", "-> libq.so.1.2")];
+        for (stage, target, real) in [
+            (&merged[..], &[("/x", "")][..], "/usr/lib/libq.so.1.2"),
+            (&split, &[("/usr/lib/y", ""), ("/lib", "-> usr/lib")], "/usr/lib/libq.so.1.2"),
+            (&merged, &[("/lib/y", "")], "/lib/libq.so.1"),
+        ] {
+            let (stage, target) = (rootfs(stage), rootfs(target));
+            let mut completed = CompletedRootfs::new(&target);
+            let closure = closure(&stage, &["/lib/libq.so.1"]);
+            assert_eq!(complete(&mut completed, &closure, &stage, 0).unwrap().differences, []);
+            assert_eq!(at(&completed, "/lib/libq.so.1"), Some((real.to_owned(), b"q".to_vec())));
+            // The root is where the build file puts it, and nowhere else.
+            assert_eq!(at(&completed, "/app/main"), None);
+        }
+    }
+
+    #[test]
+    fn what_a_copied_link_leads_to_comes_along() {
+        let stage = rootfs(&[("/app/link", "-> ../opt/d/data"), ("/opt/d/data", "d"), ("/opt/e", "e")]);
+        let target = rootfs(&[("/srv/link", "-> ../opt/d/data")]);
+        let mut closure = Closure::new();
+        let root = |text: &str| Cause::Root(Origin::Argument(text.to_owned()));
+        let demand = Demand { path: RawPath::from("/app/link"), cause: root("link") };
+        closure.take(&stage, demand).unwrap();
+        let demand = Demand { path: RawPath::from("/opt/e"), cause: root("e") };
+        closure.take(&stage, demand).unwrap();
+        let mut completed = CompletedRootfs::new(&target);
+        assert_eq!(complete(&mut completed, &closure, &stage, 0).unwrap().differences, []);
+        assert_eq!(at(&completed, "/srv/link"), Some(("/opt/d/data".to_owned(), b"d".to_vec())));
+        assert_eq!(at(&completed, "/opt/e"), None);
+    }
+
+    #[test]
+    fn what_is_there_stays_and_differences_are_told() {
+        let stage = rootfs(&[("/app/main", "m"), ("/lib/liba.so", "same"), ("/lib/libb.so", "one")]);
+        let target = rootfs(&[("/lib/liba.so", "same"), ("/lib/libb.so", "two")]);
+        let mut completed = CompletedRootfs::new(&target);
+        let closure = closure(&stage, &["/lib/liba.so", "/lib/libb.so"]);
+        let path = RootPath::from_normal(b"/lib/libb.so").unwrap();
+        let differences = complete(&mut completed, &closure, &stage, 3).unwrap().differences;
+        assert_eq!(differences, [Difference { path, stage: 3 }]);
+        assert_eq!(at(&completed, "/lib/libb.so").unwrap().1, b"two");
+    }
+}

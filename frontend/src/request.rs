@@ -1,0 +1,187 @@
+//! What the step is told, and what it says: two JSON documents between the frontend and its own image.
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Settings;
+
+/// How long one argument of the step may be, in bytes; Linux takes no longer than 128 KiB.
+const ARGUMENT_MAX: usize = 100 << 10;
+
+/// Where the step finds and puts things. The target's root filesystem is at `TARGET`, that of the stage `n` at
+/// `STAGES/n`.
+pub(crate) const TARGET: &str = "/src";
+/// The directory of the other stages.
+pub(crate) const STAGES: &str = "/from";
+/// Where the image is that the target was built on, if it has to be looked at.
+pub(crate) const BASE: &str = "/base";
+/// Where the files of the image go.
+pub(crate) const OUTPUT: &str = "/out";
+/// Where everything else goes that the step has to say.
+pub(crate) const META: &str = "/meta";
+/// The name of the [`Outcome`] there.
+pub(crate) const OUTCOME: &str = "outcome.json";
+/// The name of the closure report there.
+pub(crate) const REPORT: &str = "report.json";
+
+/// Everything that the step depends on, besides the root filesystems.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// The time of everything in the image.
+    pub(crate) epoch: u64,
+    /// What the target is called.
+    pub(crate) target: String,
+    /// What the user wants of minimage.
+    pub(crate) settings: Settings,
+    /// The root filesystems that files were copied from.
+    pub(crate) stages: Vec<Stage>,
+    /// Whether the image that the target was built on is mounted.
+    pub(crate) has_base: bool,
+    /// Whether commands were run to make the target.
+    pub(crate) was_run: bool,
+    /// What to keep.
+    pub(crate) roots: Vec<Asked>,
+    /// Who the image runs as, as its config says it; empty for root.
+    pub(crate) user: String,
+    /// PATH of the image.
+    pub(crate) path: Vec<String>,
+    /// The build file's name, for messages.
+    pub(crate) file: String,
+}
+
+/// A root filesystem, or a tree of files, that the target has files of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stage {
+    /// What the build file calls it.
+    pub(crate) name: String,
+    /// Whether programs in it can run there.
+    pub(crate) kind: StageKind,
+}
+
+/// What a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StageKind {
+    /// A root filesystem: what is copied from it was made to run in it.
+    Rootfs,
+    /// Files that belong nowhere: the build context, a download, a here-document.
+    Files,
+}
+
+/// One thing to keep, and the lines that ask for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// What to keep.
+    pub(crate) what: What,
+    /// What the build file says.
+    pub(crate) text: String,
+    /// Where it says so: the first and the last line, from 1; 0 if that is not known.
+    pub(crate) lines: (i32, i32),
+}
+
+/// What to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// What a COPY or ADD brought.
+    Copied(Copied),
+    /// Something that was made at this path.
+    Made(String),
+    /// A program by its path or name, which must be there.
+    Program(String),
+    /// A word that may be the name of a program.
+    Word(String),
+    /// A directory with what is in it, if it is there.
+    Tree(String),
+    /// A file or directory, if it is there.
+    Path(String),
+}
+
+/// What one source of a COPY or ADD brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    /// The place of the stage in the list.
+    pub(crate) stage: usize,
+    /// The path or pattern there.
+    pub(crate) from: String,
+    /// Where it went.
+    pub(crate) to: String,
+    /// Whether `from` is a pattern.
+    pub(crate) is_pattern: bool,
+    /// Whether archives were unpacked.
+    pub(crate) unpacks: bool,
+    /// What is copied of a directory; everything, if there is none.
+    pub(crate) includes: Vec<String>,
+    /// What is not.
+    pub(crate) excludes: Vec<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Why there is no image; empty if there is one.
+    pub(crate) problems: Vec<Finding>,
+    /// What is worth knowing although there is.
+    pub(crate) warnings: Vec<Finding>,
+}
+
+/// Something to show at a line of the build file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Finding {
+    /// The line range, as in [`Asked`].
+    pub(crate) lines: (i32, i32),
+    /// What a person reads.
+    pub(crate) text: String,
+}
+
+impl Request {
+    /// Returns the request as arguments of the step.
+    pub(crate) fn to_arguments(&self) -> Result<Vec<String>, serde_json::Error> {
+        let text = serde_json::to_string(self)?;
+        let mut arguments = Vec::new();
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let mut end = ARGUMENT_MAX.min(rest.len());
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            let (argument, after) = rest.split_at(end);
+            arguments.push(argument.to_owned());
+            rest = after;
+        }
+        Ok(arguments)
+    }
+
+    /// Returns the request in the arguments of the step.
+    pub(crate) fn from_arguments(arguments: &[String]) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(&arguments.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_request_survives_the_arguments() {
+        let what = |index: i32| Asked {
+            what: What::Made(format!("/ä/{index}")),
+            text: "COPY <<EOF /ä".to_owned(),
+            lines: (index, index),
+        };
+        let request = Request {
+            epoch: 7,
+            target: "the target".to_owned(),
+            settings: Settings { include: vec!["/x".to_owned()], ..Settings::default() },
+            has_base: true,
+            was_run: false,
+            stages: vec![Stage { name: "build".to_owned(), kind: StageKind::Rootfs }],
+            roots: (0..5000).map(what).collect(),
+            user: "games".to_owned(),
+            path: vec!["/bin".to_owned()],
+            file: "Dockerfile".to_owned(),
+        };
+        let arguments = request.to_arguments().unwrap();
+        assert!(arguments.len() > 2 && arguments.iter().all(|argument| argument.len() <= ARGUMENT_MAX));
+        assert_eq!(Request::from_arguments(&arguments).unwrap(), request);
+    }
+}
