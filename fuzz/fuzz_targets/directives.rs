@@ -18,7 +18,9 @@ fn check(bytes: &[u8]) -> u64 {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let texts: [&[u8]; 2] =
-        [b"user www-data;\nworker_processes auto;\n", b"export APACHE_RUN_USER=www-data\nUser x\nuser = \"mysql\"\n"];
+    let texts: [&[u8]; 2] = [
+        b"user www-data;\nworker_processes auto;\n",
+        b"export APACHE_RUN_USER=www-data\nUser x\nuser = \"mysql\"\n",
+    ];
     texts.map(<[u8]>::to_vec).into()
 }

@@ -16,6 +16,7 @@ fn check(bytes: &[u8]) -> u64 {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let text: &[u8] = b"d /run/postgresql 2775 postgres postgres - -\nD! /run/x - -\nf /run/y 0644 root root - z\n";
+    let text: &[u8] =
+        b"d /run/postgresql 2775 postgres postgres - -\nD! /run/x - -\nf /run/y 0644 root root - z\n";
     vec![text.to_vec()]
 }

@@ -44,6 +44,17 @@ echo 'it works' >"$WORK/www/index.html"
 ) || exit 5
 openssl req -x509 -newkey rsa:2048 -nodes -keyout "$WORK/key.pem" -out "$WORK/bundle.crt" -days 2 -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost 2>/dev/null
+cat >"$WORK/java/Hello.java" <<'JAVA'
+import java.security.MessageDigest;
+
+class Hello {
+    public static void main(String[] arguments) throws Exception {
+        byte[] digest = MessageDigest.getInstance("SHA-256").digest("x".getBytes());
+        System.out.printf("hello %02x%02x%n", digest[0], digest[1]);
+    }
+}
+JAVA
+javac --release 11 -d "$WORK/java" "$WORK/java/Hello.java" 2>/dev/null || say "no javac: java cannot be judged"
 (cd "$WORK/www" && exec python3 -m http.server 8480 >/dev/null 2>&1) &
 pids+=($!)
 python3 - "$WORK" >/dev/null 2>&1 <<'PY' &
