@@ -446,7 +446,8 @@ fn range((first, last): (i32, i32)) -> Option<Range> {
 
 /// Returns the error that says all of `problems`, and shows the lines that they are about.
 fn status(problems: &[Finding], file: Option<&SourceInfo>) -> Status {
-    let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    let mut texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    texts.dedup();
     let mut lines: Vec<(i32, i32)> =
         problems.iter().map(|problem| problem.lines).filter(|lines| lines.0 > 0).collect();
     lines.sort_unstable();

@@ -15,7 +15,7 @@ use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
 use minimage::report::Report;
 use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError, Resolver};
-use minimage::rootfs::{CachedRootfs, CompletedRootfs, HostRootfs, Kind, Rootfs, RootfsError};
+use minimage::rootfs::{CachedRootfs, CompletedRootfs, HostRootfs, Kind, Rootfs, RootfsError, chase};
 use minimage::roots::{Keep, Origin, Root};
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{
@@ -192,8 +192,10 @@ fn image(
         Ok(resolution) => resolution,
         Err(problems) => {
             let conflict = |(problem, finding): (Option<Problem>, Finding)| match problem {
-                Some(problem) => Finding { text: text(&problem, &differences, request), ..finding },
-                None => finding,
+                Some(problem) if !differences.is_empty() => {
+                    Finding { text: text(&problem, &differences, request), ..finding }
+                }
+                _ => finding,
             };
             outcome.problems.extend(problems.into_iter().map(conflict));
             return Ok(outcome);
@@ -340,7 +342,12 @@ fn closure(
             Ok(_) => {}
             Err(ResolveError::Incomplete { problems }) => {
                 for problem in problems {
-                    let text = problem.explain().at(root.origin.to_string()).to_string();
+                    let explanation = match &problem {
+                        // Its origin is part of what it says; a name much like it may be meant.
+                        Problem::ProgramNotFound { .. } => suggested(rootfs, root, problem.explain())?,
+                        problem => problem.explain().at(root.origin.to_string()),
+                    };
+                    let text = explanation.to_string();
                     let finding = Finding { lines: asked.lines, text };
                     if !blamed.iter().any(|(_, known)| *known == finding) {
                         blamed.push((Some(problem), finding));
@@ -352,6 +359,33 @@ fn closure(
         }
     }
     Ok(Err(blamed))
+}
+
+/// Returns `explanation` with the one program in the same directory whose name has the same letters as the one that
+/// `root` asks for: two of them are easily swapped.
+fn suggested(
+    rootfs: &dyn Rootfs,
+    root: &Root,
+    mut explanation: Explanation,
+) -> Result<Explanation, RootfsError> {
+    let path = RawPath::new(path_of(&root.keep));
+    let (Some(directory), name) = (path.parent(), path.as_bytes()) else { return Ok(explanation) };
+    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let Ok((real, node)) = chase(rootfs, &directory)?.end else { return Ok(explanation) };
+    if node.kind != Kind::Directory {
+        return Ok(explanation);
+    }
+    let letters = |name: &[u8]| {
+        let mut letters = name.to_vec();
+        letters.sort_unstable();
+        letters
+    };
+    let mut names = rootfs.read_dir(&real)?;
+    names.retain(|other| letters(other) == letters(name));
+    if let [other] = names.as_slice() {
+        explanation.fixes.insert(0, format!("did you mean `{}`?", directory.join(other)));
+    }
+    Ok(explanation)
 }
 
 fn finding(error: &dyn Explain, lines: (i32, i32)) -> Finding {

@@ -51,6 +51,11 @@ impl BuildKit {
         Layout::from_archive(&archive).image()
     }
 
+    /// Returns the reference of the base image that Dockerfiles call `debian:bookworm`.
+    pub(crate) fn debian(&self) -> String {
+        self.shared.registry.reference("library/debian:bookworm")
+    }
+
     /// Builds the Dockerfile in `context`, which must succeed, and runs what comes of it; skips without Docker.
     pub(crate) fn run(&self, workspace: &Workspace, context: &Path) -> Option<Outcome> {
         let docker = Docker::client()?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::buildkit::BuildKit;
-use crate::layout::Image;
+use crate::layout::{Image, Layout};
 use crate::minimage::Workspace;
 use crate::outcome::{Outcome, difference, none_of};
 
@@ -52,4 +52,117 @@ fn examples_build_and_run() {
         }
     }
     none_of(differences);
+}
+
+/// A Dockerfile of `testdata/dockerfiles`, and how the message ends that it leads to.
+struct Broken {
+    name: &'static str,
+    /// The lines of the Dockerfile that are shown with a mark.
+    lines: &'static [&'static str],
+    message: &'static str,
+}
+
+const BROKEN: [Broken; 8] = [
+    Broken {
+        name: "no-such-program",
+        lines: &["6 | >>> ENTRYPOINT [\"/bin/bsah\"]"],
+        message: "InvalidArgument: error[program-not-found]: `ENTRYPOINT [\"/bin/bsah\"]` (Dockerfile:6) is not in \
+            stage stage-1\n    fix: did you mean `/bin/bash`?\n    fix: install it in the source, or give its path\n",
+    },
+    Broken {
+        name: "library-gone",
+        lines: &["6 | >>> COPY --from=build /bin/bash /bin/"],
+        message: "InvalidArgument: error[missing-library]: `libtinfo.so.6` is not in the rootfs\n  \
+            where: `/usr/bin/bash` needs it\n  \
+            where: `COPY --from=build /bin/bash /bin/` (Dockerfile:6)\n    \
+            why: looked in `/lib/x86_64-linux-gnu/libtinfo.so.6` (ld.so.cache), `/lib/x86_64-linux-gnu`, \
+            `/usr/lib/x86_64-linux-gnu`, `/lib`, `/usr/lib`\n    \
+            fix: install the package that has it in the source\n",
+    },
+    Broken {
+        name: "unknown-label",
+        lines: &["3 | >>> LABEL minimage.wiht=\"tzdata\""],
+        message: "InvalidArgument: error[unknown-option]: there is no option `wiht`\n    fix: did you mean `with`?\n",
+    },
+    Broken {
+        name: "bad-mode",
+        lines: &["3 | >>> LABEL minimage.mode=\"sometimes\""],
+        message: "InvalidArgument: error[bad-option]: `mode` cannot be `sometimes`\n    fix: write `on` or `off`\n",
+    },
+    Broken {
+        name: "syntax-words",
+        lines: &["1 | >>> # syntax=minimage --dlopen=sometimes"],
+        message: "InvalidArgument: error[bad-option]: `dlopen` cannot be `sometimes`\n    \
+            fix: write `none`, `required`, `recommended` or `suggested`\n",
+    },
+    Broken {
+        name: "entrypoint-is-a-directory",
+        lines: &["3 | >>> ENTRYPOINT [\"/usr/bin\"]"],
+        message: "InvalidArgument: error[not-a-program]: `/usr/bin` is no program: it is not a regular file\n  \
+            where: `ENTRYPOINT [\"/usr/bin\"]` (Dockerfile:3)\n    \
+            fix: name an ELF program or a script that starts with `#!`\n",
+    },
+    Broken {
+        name: "stages-conflict",
+        lines: &[
+            "8 | >>> COPY --from=build /bin/bash /usr/local/bin/",
+            "9 | >>> CMD [\"/usr/local/bin/bash\"]",
+        ],
+        message: "InvalidArgument: error[stages-conflict]: the loader stops at `/lib/x86_64-linux-gnu/libtinfo.so.6`: \
+            file too short\n  \
+            where: `/usr/local/bin/bash` would load it for `libtinfo.so.6`\n    \
+            why: it hides whatever comes after it in the search, at run time too\n    \
+            why: stage build and stage stage-2 have different files at \
+            `/usr/lib/x86_64-linux-gnu/libtinfo.so.6.4`; those of the latter stay\n    \
+            fix: remove or replace `/lib/x86_64-linux-gnu/libtinfo.so.6` in the source\n    \
+            fix: build both stages on the same release, or start the target with `FROM scratch` or `FROM build`\n",
+    },
+    Broken {
+        name: "run-fails",
+        lines: &["3 | >>> RUN exit 3"],
+        message: "process \"/bin/sh -c exit 3\" did not complete successfully: exit code: 3\n",
+    },
+];
+
+/// What is wrong is told at the lines that are to blame, with what to write instead.
+#[test]
+fn problems_are_told_at_their_lines() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dockerfiles");
+    let mut differences = Vec::new();
+    for broken in BROKEN {
+        let outcome = buildkit.build(&directory.join(broken.name), &[]);
+        assert_ne!(outcome.status, 0, "{outcome}");
+        let marked = outcome.stderr.lines().filter(|line| line.contains("| >>>"));
+        let marked: String = marked.map(|line| format!("{}\n", line.trim_start())).collect();
+        let expected: String = broken.lines.iter().map(|line| format!("{line}\n")).collect();
+        differences.extend(difference(broken.name, ("expected", &expected), ("marked", &marked)));
+        let said = outcome.stderr.split("error: failed to solve: ").nth(1).unwrap_or(&outcome.stderr);
+        differences.extend(difference(broken.name, ("expected", broken.message), ("said", said)));
+    }
+    none_of(differences);
+}
+
+/// The command line and the frontend make the same layer of the same files: the tar has the same digest.
+#[test]
+fn both_routes_give_one_diff_id() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let context = workspace.path("context");
+    fs::create_dir(&context).unwrap();
+    let dockerfile = "# syntax=minimage\nFROM debian:bookworm AS build\nFROM scratch\n\
+        COPY --from=build /usr/bin/tcpdump /usr/bin/\nENTRYPOINT [\"/usr/bin/tcpdump\"]\n";
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let epoch = "1700000000";
+    let argument = format!("build-arg:SOURCE_DATE_EPOCH={epoch}");
+    let inside = buildkit.image(&workspace, &context, &["--opt", &argument]);
+
+    let source = buildkit.debian();
+    let words = ["build", "--from", &source, "/usr/bin/tcpdump", "--layers", "single"];
+    let mut command = workspace.command(words.into_iter().chain(["-o", "type=oci,dest=cli,tar=false"]));
+    Outcome::of(command.env("SOURCE_DATE_EPOCH", epoch)).success();
+    let outside = Layout::open(&workspace.path("cli")).image();
+    none_of(difference("files", ("frontend", &files(&inside)), ("command line", &files(&outside))));
+    let diff_ids = |image: &Image| format!("{:#}", image.config["rootfs"]["diff_ids"]);
+    none_of(difference("layers", ("frontend", &diff_ids(&inside)), ("command line", &diff_ids(&outside))));
 }
