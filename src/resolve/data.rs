@@ -1,16 +1,16 @@
 //! The root programs' packages -> their run-time files; and scripts, which wait until it is known what runs them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use super::collect::{Collector, Depth};
 use super::files::Implied;
 use super::left_out::LeftOut;
 use super::problem::ResolveError;
 use super::scripts;
-use crate::closure::{Cause, Content, Demand};
-use crate::packages::{self, PackageDb, PackageId};
+use crate::closure::Cause;
+use crate::packages::{self, PackageId};
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Kind, Node, chase};
+use crate::rootfs::{Kind, chase};
 use crate::spec::PackageData;
 
 /// What was done for package data so far.
@@ -124,46 +124,5 @@ impl Collector<'_> {
         for Waiting { path, interp, .. } in std::mem::take(&mut self.waiting) {
             self.left_out.insert(LeftOut::Script { path, interp });
         }
-    }
-
-    /// Takes what tells of the packages that files of the closure came from.
-    pub(super) fn take_metadata(&mut self, db: &dyn PackageDb) -> Result<(), ResolveError> {
-        if self.inputs.selection.is_without("metadata") {
-            return Ok(());
-        }
-        let taken = packages::taken(&self.closure, db)?;
-        // A file of a package leads back to it; that of a notice which is only there for another is that other's.
-        let by = |package: &PackageId| taken.get(package).and_then(|paths| paths.first()).cloned();
-        let causes: BTreeMap<PackageId, Cause> = taken
-            .keys()
-            .filter_map(|package| {
-                let by = self.place_of(&by(package)?)?;
-                Some((*package, Cause::Metadata { by, package: db.package(*package).name.clone() }))
-            })
-            .collect();
-        let Some(first) = causes.values().next().cloned() else { return Ok(()) };
-        let metadata = packages::metadata(db, self.rootfs(), taken.clone())?;
-        for path in packages::identity(self.rootfs())? {
-            self.closure.take(self.rootfs(), Demand { path, cause: first.clone() })?;
-        }
-        for (package, path) in metadata.notices {
-            let cause = causes.get(&package).unwrap_or(&first).clone();
-            self.closure.take(self.rootfs(), Demand { path, cause })?;
-        }
-        for record in metadata.records {
-            let cause = causes.get(&record.package).unwrap_or(&first).clone();
-            let node = Node::file(record.bytes.len() as u64);
-            self.closure.put(&record.path, node, Content::Generated(record.bytes), cause);
-        }
-        Ok(())
-    }
-
-    /// Returns where the file `source` is in the image: at its own path, or where it was put.
-    fn place_of(&self, source: &RootPath) -> Option<RootPath> {
-        if self.closure.entry(source).is_some() {
-            return Some(source.clone());
-        }
-        let is_it = |content: &Content| matches!(content, Content::Source(path) if path == source);
-        self.closure.entries().find(|(_, entry)| is_it(&entry.content)).map(|(path, _)| path.clone())
     }
 }

@@ -194,8 +194,15 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     collector.take_name_services()?;
     collector.drop_excluded();
     collector.check_secrets();
+    if !inputs.selection.is_without("metadata") {
+        let told = |by, package| Cause::Metadata { by, package };
+        packages::describe(&mut collector.closure, resolver.rootfs(), inputs.packages, &told)?;
+        if collector.problems.is_empty() {
+            // What tells of packages can be left out like anything else.
+            collector.drop_excluded();
+        }
+    }
     if let Some(db) = inputs.packages {
-        collector.take_metadata(db)?;
         packages::attribute(&mut collector.closure, db)?;
     }
     if !inputs.selection.is_without("base-layout") {
