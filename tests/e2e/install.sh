@@ -11,7 +11,9 @@ packages=(
     # engines, runtimes, image tools, a registry
     containerd crun docker-registry docker.io podman runc skopeo umoci
     # the programs that end up in images
-    bash curl iputils-ping sqlite3 tcpdump
+    bash bind9-dnsutils bridge-utils bzip2 conntrack curl ethtool fping iproute2 iputils-arping iputils-ping
+    iputils-tracepath jq libxml2-utils mini-httpd mtr-tiny ncat net-tools netcat-openbsd nmap openssl socat sqlite3
+    tcpdump telnet tidy traceroute whois xz-utils
     # a second kind of packages; Python's packages, one of which has the scanner
     python3-venv rpm
     # what a minimal Debian lacks

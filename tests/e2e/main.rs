@@ -15,6 +15,7 @@ mod minimage;
 mod frontend;
 mod buildkit;
 
+mod by_hand;
 mod clients;
 mod dockerfiles;
 mod errors;

@@ -36,6 +36,45 @@ pub(crate) const PING: Component = Component { name: "ping", programs: &["ping"]
 pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
 pub(crate) const SQLITE3: Component = Component { name: "sqlite3", programs: &["sqlite3"] };
 pub(crate) const TCPDUMP: Component = Component { name: "tcpdump", programs: &["tcpdump"] };
+/// What the images are made of that people have put together by hand.
+pub(crate) const TEXT_TOOLS: Component =
+    Component { name: "text-tools", programs: &["tar", "gzip", "bzip2", "xz", "jq", "xmllint", "tidy"] };
+pub(crate) const WEB_SERVER: Component = Component { name: "web-server", programs: &["mini_httpd"] };
+pub(crate) const NETWORK_TOOLS: Component = Component {
+    name: "network-tools",
+    programs: &[
+        "arp",
+        "arping",
+        "bridge",
+        "conntrack",
+        "curl",
+        "delv",
+        "dig",
+        "ethtool",
+        "fping",
+        "host",
+        "ifconfig",
+        "ip",
+        "mtr",
+        "nc",
+        "ncat",
+        "netstat",
+        "nmap",
+        "nslookup",
+        "nstat",
+        "openssl",
+        "ping",
+        "route",
+        "socat",
+        "ss",
+        "tc",
+        "tcpdump",
+        "telnet",
+        "tracepath",
+        "traceroute",
+        "whois",
+    ],
+};
 pub(crate) const DPKG: Component = Component { name: "dpkg", programs: &["dpkg-query"] };
 pub(crate) const RPM: Component = Component { name: "rpm", programs: &["rpm", "rpmbuild"] };
 /// A scanner, put there by `install.sh`.
@@ -43,9 +82,30 @@ pub(crate) const SYFT: Component = Component { name: "syft", programs: &["syft"]
 /// The right to make namespaces and mounts, and to become another user.
 pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
 
-const ALL: [Component; 20] = [
-    REGISTRY, DOCKER, CONTAINERD, PODMAN, SKOPEO, UMOCI, RUNC, CRUN, CRANE, BUILDKIT, DEBIAN, CC, CURL, PING,
-    SQLITE3, TCPDUMP, DPKG, RPM, SYFT, ROOT,
+const ALL: [Component; 23] = [
+    REGISTRY,
+    DOCKER,
+    CONTAINERD,
+    PODMAN,
+    SKOPEO,
+    UMOCI,
+    RUNC,
+    CRUN,
+    CRANE,
+    BUILDKIT,
+    DEBIAN,
+    CC,
+    CURL,
+    PING,
+    SQLITE3,
+    TCPDUMP,
+    TEXT_TOOLS,
+    WEB_SERVER,
+    NETWORK_TOOLS,
+    DPKG,
+    RPM,
+    SYFT,
+    ROOT,
 ];
 
 /// Returns whether all of `needed` are here. If not, says what is missing, and the caller ends its test.
