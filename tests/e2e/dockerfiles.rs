@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::buildkit::BuildKit;
+use crate::engines::Docker;
+use crate::frontend;
 use crate::layout::{Image, Layout};
 use crate::minimage::Workspace;
 use crate::outcome::{Outcome, difference, none_of};
+use crate::requirement::{DEBIAN, debian_archive, present};
 
 /// The directory with the examples.
 fn examples() -> PathBuf {
@@ -165,4 +168,30 @@ fn both_routes_give_one_diff_id() {
     none_of(difference("files", ("frontend", &files(&inside)), ("command line", &files(&outside))));
     let diff_ids = |image: &Image| format!("{:#}", image.config["rootfs"]["diff_ids"]);
     none_of(difference("layers", ("frontend", &diff_ids(&inside)), ("command line", &diff_ids(&outside))));
+}
+
+/// The BuildKit inside of Docker 20.10 takes the frontend from a local tag, and its line from the same Dockerfiles.
+#[test]
+fn docker_of_2020_builds_and_runs() {
+    let Some(docker) = Docker::client() else { return };
+    if !present(&[DEBIAN]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    assert_eq!(docker.load(&frontend::archive(&workspace)), ["minimage:latest"]);
+    docker.run(&["import", debian_archive().to_str().unwrap(), "debian:bookworm"]).success();
+    let example = examples().join("bash");
+    let build = |words: &[&str]| {
+        let fixed = ["build", "--network", "none", "--progress", "plain", "--tag", "e2e.test/old"];
+        docker.run(&[&fixed, words, &[example.to_str().unwrap()]].concat())
+    };
+    build(&[]).success();
+    let outcome = docker.run(&["run", "--rm", "--network", "none", "e2e.test/old"]);
+    assert_eq!(outcome.visible(), "exit 0\nit works: 1 2 3\n", "{outcome}");
+
+    let broken = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dockerfiles/no-such-program");
+    let outcome =
+        docker.run(&["build", "--network", "none", "--progress", "plain", broken.to_str().unwrap()]);
+    assert_ne!(outcome.status, 0, "{outcome}");
+    assert!(outcome.stderr.contains("did you mean `/bin/bash`?"), "{outcome}");
 }

@@ -71,6 +71,8 @@ impl Docker {
                 .env_clear()
                 .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
                 .env("DOCKER_CONFIG", sandbox().subdirectory("docker-client"))
+                // The builder that is BuildKit, of the same age as the daemon.
+                .env("DOCKER_BUILDKIT", "1")
                 .args(words),
         )
     }

@@ -1,6 +1,6 @@
 //! The frontend -> its image, made by minimage itself of the binary that cargo builds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::minimage::{MINIMAGE, Workspace};
@@ -15,6 +15,17 @@ const LABELS: [&str; 2] = [
 
 /// Builds the frontend and pushes its image as `reference`.
 pub(crate) fn push(reference: &str) {
+    image(&Workspace::new(), &["--push", reference]);
+}
+
+/// Builds the frontend and writes its image as a docker archive that calls it `minimage`.
+pub(crate) fn archive(workspace: &Workspace) -> PathBuf {
+    image(workspace, &["-t", "minimage:latest", "-o", "type=docker,dest=frontend.tar"]);
+    workspace.path("frontend.tar")
+}
+
+/// Builds the frontend, and its image with more `words`.
+fn image(workspace: &Workspace, words: &[&str]) {
     let target = Path::new(MINIMAGE).parent().and_then(Path::parent).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo
@@ -24,7 +35,6 @@ pub(crate) fn push(reference: &str) {
     Outcome::of(&mut cargo).success();
     let program = target.join("debug/minimage-frontend");
     let [network, caps] = LABELS;
-    let words =
-        ["build", program.to_str().unwrap(), "--label", network, "--label", caps, "--push", reference];
-    Workspace::new().results(words);
+    let build = ["build", program.to_str().unwrap(), "--label", network, "--label", caps];
+    workspace.results(build.iter().chain(words));
 }
