@@ -7,4 +7,7 @@ RUN RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked \
 
 FROM scratch
 COPY --from=build /src/target/x86_64-unknown-linux-gnu/release/minimage-frontend /minimage-frontend
+# What BuildKit asks a frontend's image: it needs no network, and knows these of its own features.
+LABEL moby.buildkit.frontend.network.none="true" \
+    moby.buildkit.frontend.caps="moby.buildkit.frontend.inputs,moby.buildkit.frontend.subrequests,moby.buildkit.frontend.contexts,moby.buildkit.frontend.gitquerystring"
 ENTRYPOINT ["/minimage-frontend"]
