@@ -155,6 +155,8 @@ pub enum Cause {
         /// The user or group.
         name: String,
     },
+    /// It says which system the files of the image come from.
+    Identity,
     /// What scanners and lawyers look for: the package of `by` is in the image.
     Metadata {
         /// A path of the package.
@@ -392,7 +394,7 @@ impl Cause {
             | Self::PackageData { by, .. }
             | Self::UserDb { by, .. }
             | Self::Metadata { by, .. } => Some(by),
-            Self::Root(_) | Self::Layout => None,
+            Self::Root(_) | Self::Identity | Self::Layout => None,
         }
     }
 }
@@ -421,6 +423,7 @@ impl fmt::Display for Cause {
             Self::Rule { by, rule, why } => write!(f, "rule `{rule}` for `{by}`: {why}"),
             Self::PackageData { by, package } => write!(f, "package `{package}` has it for `{by}`"),
             Self::UserDb { by, name } => write!(f, "`{by}` belongs to `{name}` or names it"),
+            Self::Identity => f.write_str("says which system the files come from"),
             Self::Metadata { by, package } => write!(f, "tells that `{by}` is of package `{package}`"),
             Self::Layout => f.write_str("part of every image"),
         }

@@ -329,7 +329,7 @@ impl DemandRecord {
             Cause::Rule { .. } => "rule",
             Cause::PackageData { .. } => "package-data",
             Cause::UserDb { .. } => "user-db",
-            Cause::Metadata { .. } => "metadata",
+            Cause::Identity | Cause::Metadata { .. } => "metadata",
             Cause::Layout => "layout",
         };
         Self {

@@ -144,7 +144,7 @@ fn closure_offences(closure: &Closure) -> Vec<String> {
         }
         let chain = closure.why(path);
         match chain.last().map(|demand| &demand.cause) {
-            Some(Cause::Root(_) | Cause::Layout) => {}
+            Some(Cause::Root(_) | Cause::Identity | Cause::Layout) => {}
             last => offences.push(format!("{path} leads to {last:?} after {} steps", chain.len())),
         }
         let parent = path.parent().filter(|parent| !parent.is_root());

@@ -89,6 +89,8 @@ fn kernel(top: &OwnedFd, path: &str) -> Result<String, Absence> {
         Err(Errno::NOTDIR) => Err(Absence::NotADirectory),
         Err(Errno::LOOP) => Err(Absence::TooManyLinks),
         Err(Errno::NAMETOOLONG) => Err(Absence::NameTooLong),
+        // Somebody renamed or mounted something meanwhile, anywhere: openat2(2) then does not vouch for `..`.
+        Err(Errno::AGAIN) => kernel(top, path),
         Err(errno) => panic!("{path}: {errno}"),
     }
 }

@@ -90,8 +90,14 @@ fn helper() {
         .filter_map(|(name, value)| Some((name.to_str()?.strip_prefix("CHROOT_ENV_")?.to_owned(), value)));
     let mut command = Command::new(&program);
     command.args(arguments.map(|argument| OsString::from_vec(argument.to_vec())));
-    let error = command.env_clear().envs(variables.collect::<Vec<_>>()).exec();
-    panic!("cannot start {program}: {error}");
+    command.env_clear().envs(variables.collect::<Vec<_>>());
+    loop {
+        let error = command.exec();
+        // Between fork and exec, a child of another test holds what its parent has open for writing.
+        let is_busy = error.kind() == std::io::ErrorKind::ExecutableFileBusy;
+        assert!(is_busy, "cannot start {program}: {error}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 /// Returns what the loader `interp` in `top` says of the object at `path`.

@@ -109,7 +109,7 @@ fn class<'a>(closure: &'a Closure, entry: &'a Entry) -> Class<'a> {
     let is_libc =
         |reason: &Reason| reason.role != Role::Parent && matches!(cause(reason), Cause::Libc { .. });
     let is_made = matches!(entry.content, Content::Generated(_));
-    let is_told = |cause: &Cause| matches!(cause, Cause::Layout | Cause::Metadata { .. });
+    let is_told = |cause: &Cause| matches!(cause, Cause::Layout | Cause::Identity | Cause::Metadata { .. });
     if is_made || entry.reasons.iter().all(|reason| is_told(cause(reason))) {
         return Class::Metadata;
     }

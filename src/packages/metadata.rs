@@ -48,7 +48,7 @@ pub fn describe(
 ) -> Result<(), PackageError> {
     let error = of_rootfs(rootfs);
     for path in identity(rootfs)? {
-        closure.take(rootfs, Demand { path, cause: Cause::Layout }).map_err(&error)?;
+        closure.take(rootfs, Demand { path, cause: Cause::Identity }).map_err(&error)?;
     }
     let Some(db) = db else { return Ok(()) };
     let Metadata { notices, records, through, .. } = metadata(db, rootfs, taken(closure, db)?)?;
@@ -56,7 +56,7 @@ pub fn describe(
         through.into_iter().map(|(package, path)| (package, place(closure, path))).collect();
     let cause = |package: PackageId| {
         let by = through.get(&package).cloned();
-        by.map_or(Cause::Layout, |by| cause(by, db.package(package).name.clone()))
+        by.map_or(Cause::Identity, |by| cause(by, db.package(package).name.clone()))
     };
     for (package, path) in notices {
         closure.take(rootfs, Demand { path, cause: cause(package) }).map_err(&error)?;

@@ -51,7 +51,10 @@ fn image_of(source: &Path, paths: &[&str], image: &Path) -> Packages {
     for (path, _) in closure.entries() {
         let chain = closure.why(path);
         let root = chain.last().map(|demand| &demand.cause);
-        assert!(matches!(root, Some(Cause::Root(_) | Cause::Layout)), "{path} leads to a root: {chain:?}");
+        assert!(
+            matches!(root, Some(Cause::Root(_) | Cause::Identity | Cause::Layout)),
+            "{path} leads to a root: {chain:?}"
+        );
     }
     write(&closure, source, image);
     let taken = packages::taken(&closure, &*db).unwrap();
