@@ -19,7 +19,8 @@ use minimage::rootfs::{CachedRootfs, CompletedRootfs, HostRootfs, Kind, Rootfs, 
 use minimage::roots::{Keep, Origin, Root};
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{
-    Epoch, EpochError, Layering, RunAs, RunAsError, Search, Selection, SensitiveFiles, Unowned,
+    Epoch, EpochError, Generated, Layering, PackageData, RunAs, RunAsError, Search, Selection,
+    SensitiveFiles, Unowned,
 };
 use thiserror::Error;
 
@@ -29,6 +30,7 @@ use crate::place::{self, Difference};
 use crate::request::{
     Asked, BASE, Finding, META, OUTCOME, OUTPUT, Outcome, REPORT, Request, STAGES, StageKind, TARGET, What,
 };
+use crate::settings::Base;
 
 /// Why the step fails.
 #[derive(Debug, Error)]
@@ -119,8 +121,14 @@ fn image(
         ..Search::standard()
     };
     // A build file names what it copies, and an image knows whose its files are.
-    let selection =
+    let mut selection =
         Selection { sensitive: SensitiveFiles::Allow, unowned: Unowned::AsInSource, ..Selection::default() };
+    if request.settings.base == Base::Keep {
+        // It has its users and its databases, and all that its packages brought.
+        selection.generated = Generated::Layout;
+        selection.package_data = PackageData::Leave;
+        selection.without.push("metadata".to_owned());
+    }
     let mut choices = Choices { search, selection };
     request.settings.apply(&mut choices)?;
     let user = match request.user.as_str() {
@@ -142,6 +150,11 @@ fn image(
         }
         let keep = |path: &RootPath| Keep::Member(path.to_raw());
         found.extend(paths.iter().map(|path| Found { asked: &included, keep: keep(path), origin: None }));
+    }
+    if request.settings.base == Base::Keep {
+        let keep = |path: RootPath| Keep::Member(path.to_raw());
+        let all = expand::tree(target, RootPath::root())?.into_iter();
+        found.extend(all.map(|path| Found { asked: &included, keep: keep(path), origin: None }));
     }
     let excludes = &request.settings.exclude;
     found.retain(|found| !expand::is_listed(excludes, path_of(&found.keep)));

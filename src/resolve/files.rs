@@ -82,7 +82,6 @@ impl Collector<'_> {
                 }
             },
         };
-        self.named.insert(real.clone());
         self.take_needs(&real, &real.clone())
     }
 

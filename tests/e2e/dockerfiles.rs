@@ -195,3 +195,59 @@ fn docker_of_2020_builds_and_runs() {
     assert_ne!(outcome.status, 0, "{outcome}");
     assert!(outcome.stderr.contains("did you mean `/bin/bash`?"), "{outcome}");
 }
+
+/// Writes a Dockerfile to a directory `name` of its own.
+fn context(workspace: &Workspace, name: &str, dockerfile: &str) -> PathBuf {
+    let directory = workspace.path(name);
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("Dockerfile"), dockerfile).unwrap();
+    directory
+}
+
+const STAYS: &str = "FROM debian:bookworm\nRUN echo 1 >/one && rm -r /opt\nCOPY Dockerfile /two\n\
+    LABEL minimage.mode=off other=x\nUSER games\nVOLUME /v\nCMD cat /two\n";
+
+/// With `mode=off`, in a label or a build argument, the image is what the stock frontend makes, to the last digest.
+#[test]
+fn off_means_untouched() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let text = |line: &str, label: &str| format!("{line}\n{}", STAYS.replace("minimage.mode=off", label));
+    let stock = context(&workspace, "stock", &text("# no line", "minimage.mode=off"));
+    let label = context(&workspace, "label", &text("# syntax=minimage", "minimage.mode=off"));
+    // The same text in every image: it is copied into it.
+    for directory in [&stock, &label] {
+        fs::rename(directory.join("Dockerfile"), directory.join("build")).unwrap();
+        fs::write(directory.join("Dockerfile"), STAYS).unwrap();
+    }
+    let epoch = ["--opt", "build-arg:SOURCE_DATE_EPOCH=1700000000", "--opt", "filename=build"];
+    let image = |directory: &Path, words: &[&str]| {
+        let image = buildkit.image(&workspace, directory, &[&epoch, words].concat());
+        format!("{:#}\n{:#}", image.config["rootfs"], image.config["config"])
+    };
+    let expected = image(&stock, &[]);
+    none_of(difference("label", ("stock", &expected), ("off", &image(&label, &[]))));
+    let argument = image(&stock, &["--opt", "build-arg:BUILDKIT_SYNTAX=minimage --mode=off"]);
+    none_of(difference("syntax words", ("stock", &expected), ("off", &argument)));
+}
+
+/// With `base=keep`, nothing of the base is missing, and what a copied program lacks there comes along.
+#[test]
+fn a_kept_base_is_completed() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let dockerfile = "# syntax=minimage --base=keep\nFROM debian:bookworm AS build\n\
+        FROM debian:bookworm\nRUN rm /usr/lib/x86_64-linux-gnu/libpcap.so*\n\
+        COPY --from=build /usr/bin/tcpdump /usr/local/bin/\n";
+    let kept = buildkit.image(&workspace, &context(&workspace, "kept", dockerfile), &[]);
+    let whole = "FROM debian:bookworm\nCOPY --from=debian:bookworm /usr/bin/tcpdump /usr/local/bin/\n";
+    let whole = buildkit.image(&workspace, &context(&workspace, "whole", whole), &[]);
+    let names = |image: &Image| {
+        let mut names: Vec<String> =
+            files(image).lines().map(|name| name.trim_end_matches('/').to_owned()).collect();
+        names.sort();
+        names.dedup();
+        names.join("\n")
+    };
+    none_of(difference("files", ("base", &names(&whole)), ("kept", &names(&kept))));
+}
