@@ -22,7 +22,7 @@ pub(crate) struct Difference {
 /// What came of a closure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Completion {
-    /// Files that are there already and are not the same.
+    /// Files that a loader asks for, that are there already, and are not the same.
     pub(crate) differences: Vec<Difference>,
     /// What came along for another reason than that a loader asks for it, at its places in the target.
     pub(crate) brought: Vec<RawPath>,
@@ -41,7 +41,8 @@ pub(crate) fn complete<'a>(
         let comes_along = |reason: &Reason| {
             let demand = closure.demand(reason.demand);
             match demand.cause {
-                Cause::Layout => false,
+                // What tells of the system, but not the directories that every image has anyway.
+                Cause::Layout => entry.node.kind != Kind::Directory,
                 Cause::Root(_) => reason.role == Role::Target && demand.path != path.to_raw(),
                 _ => true,
             }
@@ -49,22 +50,23 @@ pub(crate) fn complete<'a>(
         if !entry.reasons.iter().any(comes_along) {
             continue;
         }
+        // What loaders ask for they will ask for again, unless the target has something better.
+        let is_asked_for = entry.reasons.iter().any(|reason| {
+            let cause = &closure.demand(reason.demand).cause;
+            matches!(cause, Cause::Needed { .. } | Cause::Interp { .. } | Cause::DlopenNote { .. })
+        });
         let spelled = path.to_raw();
         match itself(completed, &spelled)? {
             None => {
                 add(completed, &spelled, entry, stage)?;
-                // What loaders ask for they will ask for again, unless the target has something better.
-                let is_asked_for = |reason: &Reason| {
-                    let cause = &closure.demand(reason.demand).cause;
-                    matches!(cause, Cause::Needed { .. } | Cause::Interp { .. } | Cause::DlopenNote { .. })
-                };
-                if !entry.reasons.iter().any(is_asked_for) && !matches!(entry.node.kind, Kind::Special(_)) {
+                if !is_asked_for && !matches!(entry.node.kind, Kind::Special(_)) {
                     completion.brought.push(spelled);
                 }
             }
             Some(real) => {
                 let there = chase(completed, &real.to_raw())?.end;
-                if let Ok((real, node)) = there
+                if is_asked_for
+                    && let Ok((real, node)) = there
                     && entry.node.kind == Kind::File
                     && !is_same(completed, &real, &node, stage, entry)?
                 {
