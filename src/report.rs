@@ -13,7 +13,7 @@ use crate::layer::LayerPlan;
 use crate::oci::canonical_json;
 use crate::path::{RawPath, RootPath, show};
 use crate::resolve::Resolution;
-use crate::rootfs::{Kind, MemoryRootfs, Node, RootfsError, chase};
+use crate::rootfs::{Chased, Kind, MemoryRootfs, Node, chase};
 
 /// What a report is called where it is attached to its image.
 pub const MEDIA_TYPE: &str = "application/vnd.minimage.closure.v1+json";
@@ -62,7 +62,7 @@ pub struct DemandRecord {
 /// One thing that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutRecord {
-    /// `suggested`, `sensitive`, `script`, `unloadable` or `missing`.
+    /// `suggested`, `sensitive`, `script`, `unloadable`, `excluded` or `missing`.
     pub kind: String,
     /// The path, name or rule.
     pub what: String,
@@ -236,13 +236,12 @@ impl Report {
     }
 
     /// Returns every path that is passed on the way to `spelled` in the image, links first; empty if the way ends.
-    ///
-    /// # Errors
-    /// Never, as the tree is in memory; the signature is that of [`chase`].
-    pub fn way(&self, spelled: &RawPath) -> Result<Vec<String>, RootfsError> {
-        let chased = chase(&self.tree(), spelled)?;
-        let Ok((real, _)) = &chased.end else { return Ok(Vec::new()) };
-        Ok(chased.links.iter().map(|link| link.path.to_string()).chain([real.to_string()]).collect())
+    pub fn way(&self, spelled: &RawPath) -> Vec<String> {
+        // A tree in memory can always be read.
+        let Ok(Chased { links, end: Ok((real, _)), .. }) = chase(&self.tree(), spelled) else {
+            return Vec::new();
+        };
+        links.iter().map(|link| link.path.to_string()).chain([real.to_string()]).collect()
     }
 
     /// Returns the paths of the image, without contents.

@@ -22,7 +22,7 @@ struct Case {
 
 const OUT: &str = "-o type=oci,dest=$HOME/out.tar";
 
-const CASES: [Case; 30] = [
+const CASES: [Case; 33] = [
     Case {
         name: "missing-libraries",
         tree: "include debian\n/app/main elf needed=libq.so.1,libr.so.1\n/app/two elf needed=libs.so.1 runpath=/opt\n\
@@ -141,6 +141,17 @@ const CASES: [Case; 30] = [
         tree: "include debian\n/a elf\n/b elf",
         arguments: "build --from $TOP $OUT /a /b -- -x",
     },
+    Case {
+        name: "two-outputs-to-one-place",
+        tree: "include debian\n/app/main elf",
+        arguments: "build --from $TOP $OUT -o type=oci,docker=false,dest=$HOME/out.tar /app/main",
+    },
+    Case { name: "flag-unknown", tree: "", arguments: "build --form /srv bash" },
+    Case {
+        name: "excluded-what-is-needed",
+        tree: "include debian\n/app/main elf",
+        arguments: "build --from $TOP $OUT --exclude /app/main /app/main",
+    },
     Case { name: "output-unknown", tree: "", arguments: "build -o type=zip,dest=x /app/main" },
     Case { name: "reference-bad", tree: "", arguments: "build -t Upper/Case /app/main" },
     Case { name: "push-nowhere", tree: "", arguments: "build /app/main --push" },
@@ -169,9 +180,10 @@ fn text(arguments: &str, outcome: &Outcome, top: &Path, home: &Path) -> String {
     }
     for line in plain(&outcome.stderr).lines() {
         // How well a tree compresses depends on who owns it.
-        let line = line
-            .split_once(", compressed ")
-            .map_or(line.to_owned(), |(start, _)| format!("{start}, compressed"));
+        let line = match line.strip_suffix(" to store").and_then(|line| line.rsplit_once(", ")) {
+            Some((start, _)) => format!("{start}, some to store"),
+            None => line.to_owned(),
+        };
         writeln!(text, "2> {line}").unwrap();
     }
     writeln!(text, "exit code {}", outcome.code.map_or("none".to_owned(), |code| code.to_string())).unwrap();

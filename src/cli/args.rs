@@ -1,5 +1,6 @@
 //! The words of the command line -> typed options.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -367,14 +368,11 @@ fn user_path() -> Vec<RawPath> {
     directories.map(RawPath::new).collect()
 }
 
-/// Returns `path`, and after it the directories of `standard` that it lacks: an ordinary user's has no `/usr/sbin`.
-fn completed(mut path: Vec<RawPath>, standard: Vec<RawPath>) -> Vec<RawPath> {
-    for directory in standard {
-        if !path.contains(&directory) {
-            path.push(directory);
-        }
-    }
-    path
+/// Returns `path`, and after it the directories of `standard` that it lacks: an ordinary user's has no `/usr/sbin`. Each
+/// is in it once.
+fn completed(path: Vec<RawPath>, standard: Vec<RawPath>) -> Vec<RawPath> {
+    let mut seen = HashSet::new();
+    path.into_iter().chain(standard).filter(|directory| seen.insert(directory.clone())).collect()
 }
 
 fn platform_of(text: &str) -> Result<Platform, PlatformError> {

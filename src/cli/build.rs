@@ -1,17 +1,19 @@
 //! `minimage build`: programs -> an image, at its destinations.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use thiserror::Error;
 use tokio::runtime::Runtime;
+use tracing::info;
 
 use super::args::{BuildArguments, Format};
 use super::connection::{Connection, runtime};
+use super::console::Console;
 use super::load::{self, Engine};
 use super::output::OutputSpec;
 use super::progress::Progress;
-use super::report::Report;
 use super::scratch::Scratch;
 use super::source::{self, Means};
 use super::{Outcome, boxed, cache, reports, resolution, summary};
@@ -36,6 +38,8 @@ enum UsageError {
     AttachWhere,
     #[error("SOURCE_DATE_EPOCH is not text")]
     EpochNotText,
+    #[error("two outputs go to `{place}`")]
+    SamePlace { place: String },
     #[error("`{name}` has a digest, which only the finished image has")]
     DigestInName { name: Reference },
 }
@@ -46,6 +50,7 @@ impl Explain for UsageError {
             Self::PushWhere => "write `--push REGISTRY/NAME[:TAG]`, or name the image with `-t`",
             Self::AttachWhere => "add `--push`, or write the report to a file with `--report`",
             Self::EpochNotText => "set it to a Unix time, or unset it",
+            Self::SamePlace { .. } => "give each `-o` a `dest` of its own",
             Self::DigestInName { .. } => "name the image with a tag, or with nothing",
         };
         vec![Explanation::new("usage", self.to_string()).fix(fix)]
@@ -90,44 +95,55 @@ impl Workplace {
     }
 }
 
-pub(super) fn run(arguments: &BuildArguments, report: &mut Report) -> Outcome {
+pub(super) fn run(arguments: &BuildArguments, console: &mut Console) -> Outcome {
     let mut spec = spec(arguments)?;
     let names = names(arguments)?;
     let runtime = runtime()?;
     let progress = Progress::new(arguments.registry.progress);
     let connection = Connection { arguments: &arguments.registry, observer: &progress };
     let targets = targets(arguments, &spec, &names, &runtime, &connection)?;
-    let cache = cache::open(&arguments.cache, report);
+    let cache = cache::open(&arguments.cache, console);
 
     let means = Means { cache: cache.as_ref(), connection: &connection, runtime: &runtime };
     let source = source::open(&arguments.source, &means)?;
     spec.search = search(arguments, source.path.as_deref());
     let rootfs = &*source.rootfs;
+    info!(source = rootfs.name(), "source opened");
     spec.selection.unowned = source.unowned;
     let resolution = resolution::of(&spec, rootfs)?;
     let config = image::config(&resolution, &spec.config, spec.epoch).map_err(boxed)?;
+    info!(
+        entries = resolution.closure.entries().len(),
+        demands = resolution.closure.demands().len(),
+        "closure complete"
+    );
     let plan = layer::plan(&resolution.closure, spec.layers.layering);
     let closure_report = ClosureReport::new(&source.word, &resolution, &plan);
     if let Some(file) = &arguments.report {
         reports::write(&closure_report, file)?;
     }
     if arguments.dry_run {
-        return print(&closure_report, arguments.format, report);
+        return print(&closure_report, arguments.format, console);
     }
 
     let workplace = Workplace::choose(&targets, cache.as_ref(), &spec.layers)?;
     let layout = &workplace.layout;
     let layers =
         layer::write(&plan, rootfs, spec.epoch, &spec.layers, layout, cache.as_ref()).map_err(boxed)?;
+    info!(layers = layers.len(), "layers written");
     let image =
         image::assemble(&layers, config, &spec.config.annotations, spec.epoch, layout).map_err(boxed)?;
 
-    summary::say(&closure_report, &layers, report);
+    summary::say(&closure_report, &layers, console);
+    let mut said = HashSet::new();
     for target in targets {
         let published = target.destination.publish(layout, &image, &names).map_err(boxed)?;
-        report.say(&format!("  to {}", target.place));
+        info!(digest = %published.digest, place = %target.place, "image published");
+        console.say(&format!("  to {}", target.place));
         for line in published.lines() {
-            report.line(&line)?;
+            if said.insert(line.clone()) {
+                console.line(&line)?;
+            }
         }
         reports::remember(&closure_report, published.digest);
     }
@@ -159,23 +175,25 @@ fn attach(
 }
 
 /// Prints what would be in the image.
-fn print(closure_report: &ClosureReport, format: Format, report: &mut Report) -> Outcome {
+fn print(closure_report: &ClosureReport, format: Format, console: &mut Console) -> Outcome {
     if format == Format::Json {
-        return report.line(&closure_report.to_json());
+        return console.line(&closure_report.to_json());
     }
     for entry in &closure_report.entries {
         let target = entry.target.as_ref().map(|target| format!(" -> {target}")).unwrap_or_default();
         let why = closure_report.why(&entry.path);
         let why = why.first().map(|demand| demand.text.as_str()).unwrap_or_default();
         let EntryRecord { path, mode, uid, gid, size, .. } = entry;
-        report.line(&format!("{mode} {uid}:{gid} {size:>10} {path}{target}  # {why}"))?;
+        console.line(&format!("{mode} {uid}:{gid} {size:>10} {path}{target}  # {why}"))?;
     }
     Ok(())
 }
 
 /// Returns everything that the bytes of the image depend on.
 fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
-    let programs = arguments.programs.iter().map(|program| arguments.source.root(program));
+    let mut seen = HashSet::new();
+    let programs = arguments.programs.iter().filter(|program| seen.insert(*program));
+    let programs = programs.map(|program| arguments.source.root(program));
     let mut roots: Vec<_> = programs.collect();
     roots.extend(arguments.selection.roots(&arguments.source)?);
     let selection = arguments.selection.selection(&arguments.source)?;
@@ -261,9 +279,10 @@ fn targets<'a>(
     if outputs.is_empty() {
         outputs.push(OutputSpec::Archive { path: None, kind: ArchiveKind::OciAndDocker });
     }
-    outputs.dedup();
+    let mut seen = HashSet::new();
+    outputs.retain(|output| seen.insert(output.clone()));
     let archive_name = || PathBuf::from(format!("{}.oci.tar", image_name(spec, names)));
-    outputs
+    let targets: Result<Vec<Target<'a>>, Box<dyn Explain>> = outputs
         .into_iter()
         .map(|output| match output {
             OutputSpec::Archive { path, kind } => {
@@ -291,7 +310,13 @@ fn targets<'a>(
                 Ok(Target { destination, place, layout: None })
             }
         })
-        .collect()
+        .collect();
+    let targets = targets?;
+    let mut places = HashSet::new();
+    match targets.iter().find(|target| !places.insert(&target.place)) {
+        Some(Target { place, .. }) => Err(boxed(UsageError::SamePlace { place: place.clone() })),
+        None => Ok(targets),
+    }
 }
 
 /// Returns what the image is called on disk: the last part of its first name, else its first program.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tracing::debug;
 
 use super::args::{CacheArguments, CacheCommand, CacheDuArguments, CachePruneArguments, Format};
-use super::report::Report;
+use super::console::Console;
 use super::{Outcome, boxed, size};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::layer::{Cache, CacheError, Usage};
@@ -32,7 +32,7 @@ impl Explain for NoHome {
 }
 
 /// Opens the cache that a build uses. Builds without one are slower, and no worse.
-pub(super) fn open(arguments: &CacheArguments, report: &mut Report) -> Option<Cache> {
+pub(super) fn open(arguments: &CacheArguments, console: &mut Console) -> Option<Cache> {
     if arguments.no_cache {
         return None;
     }
@@ -40,7 +40,7 @@ pub(super) fn open(arguments: &CacheArguments, report: &mut Report) -> Option<Ca
     match Cache::open(&path, SystemTime::now()) {
         Ok(cache) => Some(cache),
         Err(error) => {
-            report.say(&format!("warning: {error}; building without a cache"));
+            console.say(&format!("warning: {error}; building without a cache"));
             None
         }
     }
@@ -56,24 +56,24 @@ pub(super) fn trim(cache: &Cache) {
     }
 }
 
-pub(super) fn run(command: &CacheCommand, report: &mut Report) -> Outcome {
+pub(super) fn run(command: &CacheCommand, console: &mut Console) -> Outcome {
     match command {
-        CacheCommand::Du(arguments) => du(arguments, report),
-        CacheCommand::Prune(arguments) => prune(arguments, report),
+        CacheCommand::Du(arguments) => du(arguments, console),
+        CacheCommand::Prune(arguments) => prune(arguments, console),
     }
 }
 
-fn du(arguments: &CacheDuArguments, report: &mut Report) -> Outcome {
+fn du(arguments: &CacheDuArguments, console: &mut Console) -> Outcome {
     let (path, cache) = existing(arguments)?;
     let usage = cache.map_or(Usage::default(), |cache| cache.usage());
     let (files, bytes) = (usage.files, usage.bytes);
-    report.line(&match arguments.format {
+    console.line(&match arguments.format {
         Format::Text => format!("{}: {files} files, {}", path.display(), size(bytes)),
         Format::Json => json!({ "path": path, "files": files, "bytes": bytes }).to_string(),
     })
 }
 
-fn prune(arguments: &CachePruneArguments, report: &mut Report) -> Outcome {
+fn prune(arguments: &CachePruneArguments, console: &mut Console) -> Outcome {
     let (path, cache) = existing(&arguments.du)?;
     let (removed, kept) = match cache {
         Some(cache) => {
@@ -82,7 +82,7 @@ fn prune(arguments: &CachePruneArguments, report: &mut Report) -> Outcome {
         }
         None => (0, 0),
     };
-    report.line(&match arguments.du.format {
+    console.line(&match arguments.du.format {
         Format::Text => format!("{}: removed {}, kept {}", path.display(), size(removed), size(kept)),
         Format::Json => json!({ "path": path, "removed": removed, "kept": kept }).to_string(),
     })

@@ -9,13 +9,13 @@ use tokio::runtime::Runtime;
 
 use super::args::LoadArguments;
 use super::connection::runtime;
-use super::report::Report;
+use super::console::Console;
 use super::{Outcome, boxed, stored};
 use crate::destination::{Containerd, Destination, Docker, DockerAddress, Podman};
 use crate::explain::{Explain, Explanation, Failure};
 
 /// An engine that keeps images on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub(super) enum EngineName {
     /// Docker, through its socket; no client is needed.
     Docker,
@@ -126,15 +126,15 @@ fn is_in_path(program: &str) -> bool {
     env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-pub(super) fn run(arguments: &LoadArguments, report: &mut Report) -> Outcome {
+pub(super) fn run(arguments: &LoadArguments, console: &mut Console) -> Outcome {
     let stored = stored::open(&arguments.image)?;
     let names = if arguments.tags.is_empty() { &stored.names } else { &arguments.tags };
     let runtime = runtime()?;
     let engine = engine(arguments.to, &runtime)?;
     let published = engine.destination.publish(&stored.layout, &stored.image, names).map_err(boxed)?;
-    report.say(&format!("  to {}", engine.place));
+    console.say(&format!("  to {}", engine.place));
     for line in published.lines() {
-        report.line(&line)?;
+        console.line(&line)?;
     }
     Ok(())
 }

@@ -4,12 +4,12 @@ mod args;
 mod build;
 mod cache;
 mod connection;
+mod console;
 mod load;
 mod output;
 mod progress;
 mod project;
 mod push;
-mod report;
 mod reports;
 mod resolution;
 mod scratch;
@@ -27,7 +27,7 @@ use clap::Parser;
 use serde_json::json;
 
 use self::args::{Arguments, Command, Format};
-use self::report::Report;
+use self::console::Console;
 use crate::explain::Explain;
 use crate::layer;
 
@@ -36,36 +36,36 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words = args::normalized(arguments.into_iter().collect());
     let mut arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(error) => return report::usage(&error),
+        Err(error) => return console::usage(&error),
     };
-    let mut report = Report::new();
+    let mut console = Console::new();
     if let Command::Build(options) = &arguments.command
         && options.names_nothing()
     {
         arguments = match project::completed(&words).map(Arguments::with_project) {
             Ok(Ok(arguments)) => arguments,
-            Ok(Err(error)) => return report::usage(&error),
+            Ok(Err(error)) => return console::usage(&error),
             Err(error) => {
-                report.failed(&*error);
+                console.failed(&*error);
                 return ExitCode::from(error.failure() as u8);
             }
         };
     }
-    report::start_logging(arguments.verbose);
+    console::start_logging(arguments.verbose);
     let outcome = match &arguments.command {
-        Command::Build(options) => build::run(options, &mut report),
-        Command::Tree(options) => tree::run(options, &mut report),
-        Command::Why(options) => why::why(options, &mut report),
-        Command::WhyNot(options) => why::why_not(options, &mut report),
-        Command::Push(options) => push::run(options, &mut report),
-        Command::Load(options) => load::run(options, &mut report),
-        Command::Cache(command) => cache::run(command, &mut report),
-        Command::Version(options) => report.line(&version(options.format)),
+        Command::Build(options) => build::run(options, &mut console),
+        Command::Tree(options) => tree::run(options, &mut console),
+        Command::Why(options) => why::why(options, &mut console),
+        Command::WhyNot(options) => why::why_not(options, &mut console),
+        Command::Push(options) => push::run(options, &mut console),
+        Command::Load(options) => load::run(options, &mut console),
+        Command::Cache(command) => cache::run(command, &mut console),
+        Command::Version(options) => console.line(&version(options.format)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report.failed(&*error);
+            console.failed(&*error);
             ExitCode::from(error.failure() as u8)
         }
     }

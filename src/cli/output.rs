@@ -9,7 +9,7 @@ use super::load::EngineName;
 use crate::destination::ArchiveKind;
 
 /// One `-o`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum OutputSpec {
     /// An archive; without a path, `NAME.oci.tar`.
     Archive { path: Option<PathBuf>, kind: ArchiveKind },
@@ -32,6 +32,8 @@ pub(super) enum OutputError {
     UnknownType { value: String },
     #[error("`{key}` is `{value}`, not true or false")]
     NotABoolean { key: String, value: String },
+    #[error("an image does not go to standard output, which is for its digest; write dest=PATH")]
+    Stdout,
     #[error("there is no type; write type=oci,dest=PATH")]
     NoType,
     #[error("type={kind} needs dest=PATH")]
@@ -50,6 +52,7 @@ impl FromStr for OutputSpec {
                 part.split_once('=').ok_or_else(|| OutputError::NoValue { part: part.to_owned() })?;
             match key {
                 "type" => kind = Some(value),
+                "dest" if value == "-" => return Err(OutputError::Stdout),
                 "dest" => path = Some(PathBuf::from(value)),
                 "tar" => is_tar = Some(boolean(key, value)?),
                 "docker" => is_docker = Some(boolean(key, value)?),
@@ -111,6 +114,7 @@ mod tests {
             "type=oci,tar=false",
             "type=docker,dest=a,docker=false",
             "type=registry,dest=a",
+            "type=oci,dest=-",
         ] {
             assert!(bad.parse::<OutputSpec>().is_err(), "{bad}");
         }

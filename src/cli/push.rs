@@ -2,12 +2,12 @@
 
 use super::args::PushArguments;
 use super::connection::{Connection, runtime};
+use super::console::Console;
 use super::progress::Progress;
-use super::report::Report;
 use super::{Outcome, boxed, stored};
 use crate::destination::{Destination, PushMode, Registry};
 
-pub(super) fn run(arguments: &PushArguments, report: &mut Report) -> Outcome {
+pub(super) fn run(arguments: &PushArguments, console: &mut Console) -> Outcome {
     let stored = stored::open(&arguments.image)?;
     let runtime = runtime()?;
     let progress = Progress::new(arguments.registry.progress);
@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &PushArguments, report: &mut Report) -> Outcome {
     let registry = Registry { client: connection.client(), runtime: &runtime, observer: &progress, mode };
     let published = registry.publish(&stored.layout, &stored.image, &arguments.references).map_err(boxed)?;
     for line in published.lines() {
-        report.line(&line)?;
+        console.line(&line)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::args::{CacheArguments, SourceArguments};
 use super::boxed;
 use super::connection::Connection;
-use super::report::Report;
+use super::console::Console;
 use super::scratch::Scratch;
 use crate::archive::Archive;
 use crate::explain::{Explain, Explanation, Failure};
@@ -97,12 +97,12 @@ pub(super) struct Means<'a> {
 pub(super) fn cache(
     source: &SourceArguments,
     arguments: &CacheArguments,
-    report: &mut Report,
+    console: &mut Console,
 ) -> Option<Cache> {
     match &source.from {
         None => None,
         Some(Source::Path(path)) if path.is_dir() && !Layout::is_at(path) => None,
-        Some(_) => super::cache::open(arguments, report),
+        Some(_) => super::cache::open(arguments, console),
     }
 }
 

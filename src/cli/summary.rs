@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::report::Report;
+use super::console::Console;
 use super::size;
 use crate::layer::Layer;
 use crate::report::Report as ClosureReport;
@@ -22,18 +22,18 @@ const GROUPS: [(&str, &[&str]); 5] = [
 ];
 
 /// Says what is in the image.
-pub(super) fn say(closure: &ClosureReport, layers: &[Layer], report: &mut Report) {
+pub(super) fn say(closure: &ClosureReport, layers: &[Layer], console: &mut Console) {
     for warning in closure.warnings.iter().take(WARNINGS_MAX) {
-        report.say(&format!("warning: {warning}"));
+        console.say(&format!("warning: {warning}"));
     }
     if closure.warnings.len() > WARNINGS_MAX {
-        report.say(&format!("warning: and {} more, in the report", closure.warnings.len() - WARNINGS_MAX));
+        console.say(&format!("warning: and {} more, in the report", closure.warnings.len() - WARNINGS_MAX));
     }
     let files: Vec<_> = closure.entries.iter().filter(|entry| entry.kind == "file").collect();
     let bytes: u64 = files.iter().map(|entry| entry.size).sum();
     let blobs: u64 = layers.iter().map(|layer| layer.descriptor.size()).sum();
     let name = if closure.programs.is_empty() { "files".to_owned() } else { closure.programs.join(" ") };
-    report.say(&format!("{name}: {} files, {}, compressed {}", files.len(), size(bytes), size(blobs)));
+    console.say(&format!("{name}: {} files, {}, {} to store", files.len(), size(bytes), size(blobs)));
     for (group, kinds) in GROUPS {
         let mut names: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut count, mut bytes) = (0_u64, 0_u64);
@@ -51,10 +51,10 @@ pub(super) fn say(closure: &ClosureReport, layers: &[Layer], report: &mut Report
         if count > 0 {
             let files = if count == 1 { "file" } else { "files" };
             let line = format!("  {group:<18} {count:>6} {files:<5} {:>10}  {}", size(bytes), largest(names));
-            report.say(line.trim_end());
+            console.say(line.trim_end());
         }
     }
-    say_left_out(closure, report);
+    say_left_out(closure, console);
 }
 
 /// Returns the names with the most bytes, the largest first.
@@ -70,9 +70,10 @@ fn largest(names: BTreeMap<&str, u64>) -> String {
 }
 
 /// Says what was left out and how to take it; things that are taken in the same way share a line.
-fn say_left_out(closure: &ClosureReport, report: &mut Report) {
+fn say_left_out(closure: &ClosureReport, console: &mut Console) {
     let mut groups: Vec<(&str, &str, Vec<&str>)> = Vec::new();
-    for left in &closure.left_out {
+    // What the user excludes they know.
+    for left in closure.left_out.iter().filter(|left| left.kind != "excluded") {
         let how =
             if left.kind == "sensitive" { "--include PATH --allow-sensitive" } else { left.how.as_str() };
         match groups.iter_mut().find(|(kind, known, _)| *kind == left.kind && *known == how) {
@@ -86,14 +87,14 @@ fn say_left_out(closure: &ClosureReport, report: &mut Report) {
             [first, ..] => format!("{} files such as `{first}`", what.len()),
             [] => continue,
         };
-        report.say(&format!("left out ({kind}): {what}; to take it: {how}"));
+        console.say(&format!("left out ({kind}): {what}; to take it: {how}"));
     }
     if groups.len() > LEFT_OUT_MAX {
         let more: Vec<_> = groups[LEFT_OUT_MAX..].iter().map(|(_, how, _)| *how).collect();
-        report.say(&format!("left out as well: {}", more.join(", ")));
+        console.say(&format!("left out as well: {}", more.join(", ")));
     }
     if !closure.hints.is_empty() {
-        report.say(&format!(
+        console.say(&format!(
             "{} libraries are only named in data, and not taken; the report has them (--report FILE)",
             closure.hints.len()
         ));

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::args::{Format, TreeArguments};
 use super::connection::{Connection, runtime};
+use super::console::Console;
 use super::progress::Progress;
-use super::report::Report;
 use super::source::{self, Means};
 use super::{Outcome, boxed};
 use crate::explain::Explain;
@@ -51,11 +51,11 @@ struct HintedLibrary {
     named_by: String,
 }
 
-pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
+pub(super) fn run(arguments: &TreeArguments, console: &mut Console) -> Outcome {
     let runtime = runtime()?;
     let progress = Progress::new(arguments.registry.progress);
     let connection = Connection { arguments: &arguments.registry, observer: &progress };
-    let cache = source::cache(&arguments.source, &arguments.cache, report);
+    let cache = source::cache(&arguments.source, &arguments.cache, console);
     let means = Means { cache: cache.as_ref(), connection: &connection, runtime: &runtime };
     let source = source::open(&arguments.source, &means)?;
     let rootfs = CachedRootfs::new(&*source.rootfs);
@@ -82,9 +82,9 @@ pub(super) fn run(arguments: &TreeArguments, report: &mut Report) -> Outcome {
         let mut seen = HashSet::new();
         while let Some(path) = todo.pop().filter(|path| seen.insert(path.clone())) {
             match started(&resolver, &rootfs, &path)? {
-                Ok(Started::Object(object)) => show_tree(&resolver, &path, &object, arguments, report)?,
+                Ok(Started::Object(object)) => show_tree(&resolver, &path, &object, arguments, console)?,
                 Ok(Started::Script(script)) => {
-                    show_script(&path, &script, arguments.format, report)?;
+                    show_script(&path, &script, arguments.format, console)?;
                     todo.extend(script.command.into_iter().chain([script.interp]));
                 }
                 Err(problem) => problems.push(problem),
@@ -122,13 +122,13 @@ fn started(
     }
 }
 
-fn show_script(path: &RawPath, script: &Script, format: Format, report: &mut Report) -> Outcome {
+fn show_script(path: &RawPath, script: &Script, format: Format, console: &mut Console) -> Outcome {
     if format == Format::Json {
         let (path, interp) = (path.to_string(), Some(script.interp.to_string()));
-        return report.line(&Tree { path, interp, ..Tree::default() }.to_json());
+        return console.line(&Tree { path, interp, ..Tree::default() }.to_json());
     }
-    report.line(&path.to_string())?;
-    report.line(&format!("  {} (shebang)", script.interp))
+    console.line(&path.to_string())?;
+    console.line(&format!("  {} (shebang)", script.interp))
 }
 
 impl Tree {
@@ -143,7 +143,7 @@ fn show_tree(
     path: &RawPath,
     object: &Rc<Object>,
     arguments: &TreeArguments,
-    report: &mut Report,
+    console: &mut Console,
 ) -> Outcome {
     let privilege = if object.node.is_privileged() { Privilege::Secure } else { Privilege::Plain };
     // One process runs on one CPU: of all, the plainest.
@@ -157,10 +157,10 @@ fn show_tree(
         Err(error) => return Err(boxed(error)),
     };
     match arguments.format {
-        Format::Json => report.line(&json(path, object, &linkage)),
+        Format::Json => console.line(&json(path, object, &linkage)),
         Format::Text => {
             for line in text(path, &linkage) {
-                report.line(&line)?;
+                console.line(&line)?;
             }
             Ok(())
         }

@@ -1,19 +1,21 @@
 //! `minimage why` and `why-not`: a path -> the chain of demands that brings it, or what keeps it out.
 
+use std::fmt;
+
 use serde::Serialize;
 use thiserror::Error;
 
 use super::args::{Format, WhyArguments};
 use super::connection::{Connection, runtime};
+use super::console::Console;
 use super::progress::Progress;
-use super::report::Report;
 use super::selection::SelectionArguments;
 use super::source::{self, Means, Opened};
 use super::{Outcome, boxed, reports, resolution};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::layer;
 use crate::path::RawPath;
-use crate::report::{DemandRecord, PackageRecord, Report as ClosureReport};
+use crate::report::{DemandRecord, LeftOutRecord, PackageRecord, Report as ClosureReport};
 use crate::rootfs::chase;
 use crate::spec::{BuildSpec, ConfigEdits, Epoch, LayerOptions, Layering, Selection, Source};
 
@@ -56,7 +58,28 @@ struct Answer<'a> {
     path: &'a str,
     steps: Vec<Step<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why_not: Option<&'static str>,
+    why_not: Option<KeptOut<'a>>,
+}
+
+/// What keeps a path out of an image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum KeptOut<'a> {
+    NotInSource,
+    NotAskedFor,
+    LeftOut(&'a LeftOutRecord),
+}
+
+impl fmt::Display for KeptOut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInSource => f.write_str("it is not in the source"),
+            Self::NotAskedFor => f.write_str("it is in the source, but nothing in the image asks for it"),
+            Self::LeftOut(LeftOutRecord { text, how, .. }) => {
+                write!(f, "it was left out: {text}; to take it: {how}")
+            }
+        }
+    }
 }
 
 /// Which of the two questions was asked.
@@ -74,27 +97,30 @@ struct Step<'a> {
     why: Vec<&'a DemandRecord>,
 }
 
-pub(super) fn why(arguments: &WhyArguments, report: &mut Report) -> Outcome {
-    let closure = closure_report(arguments, report)?;
-    let steps = steps(&closure, arguments)?;
+pub(super) fn why(arguments: &WhyArguments, console: &mut Console) -> Outcome {
+    let closure = closure_report(arguments, console)?;
+    let steps = steps(&closure, arguments);
     if steps.is_empty() {
         return Err(boxed(NotInImage { path: arguments.path.clone() }));
     }
-    print(&Answer { path: &arguments.path, steps, why_not: None }, Asked::Why, arguments.format, report)
+    print(&Answer { path: &arguments.path, steps, why_not: None }, Asked::Why, arguments.format, console)
 }
 
-pub(super) fn why_not(arguments: &WhyArguments, report: &mut Report) -> Outcome {
-    let closure = closure_report(arguments, report)?;
-    let steps = steps(&closure, arguments)?;
+pub(super) fn why_not(arguments: &WhyArguments, console: &mut Console) -> Outcome {
+    let closure = closure_report(arguments, console)?;
+    let steps = steps(&closure, arguments);
     let why_not = match steps.is_empty() {
         false => None,
-        true => Some(reason_against(&closure, arguments, report)?),
+        true => Some(kept_out(&closure, arguments, console)?),
     };
-    print(&Answer { path: &arguments.path, steps, why_not }, Asked::WhyNot, arguments.format, report)
+    print(&Answer { path: &arguments.path, steps, why_not }, Asked::WhyNot, arguments.format, console)
 }
 
 /// Returns the report that the question is about: that of the programs named, of a file, or of the last image.
-fn closure_report(arguments: &WhyArguments, report: &mut Report) -> Result<ClosureReport, Box<dyn Explain>> {
+fn closure_report(
+    arguments: &WhyArguments,
+    console: &mut Console,
+) -> Result<ClosureReport, Box<dyn Explain>> {
     if arguments.programs.is_empty() && arguments.source.from.is_some() {
         return Err(boxed(FromWithoutPrograms));
     }
@@ -107,7 +133,7 @@ fn closure_report(arguments: &WhyArguments, report: &mut Report) -> Result<Closu
     if arguments.programs.is_empty() {
         return reports::read(arguments.report.as_deref());
     }
-    let source = with_means(arguments, report, |means| source::open(&arguments.source, means))?;
+    let source = with_means(arguments, console, |means| source::open(&arguments.source, means))?;
     let selection = SelectionArguments::default().selection(&arguments.source)?;
     let spec = BuildSpec {
         source: Source::Path("/".into()),
@@ -127,61 +153,64 @@ fn closure_report(arguments: &WhyArguments, report: &mut Report) -> Result<Closu
 /// Calls `open` with what it takes to open an image.
 fn with_means(
     arguments: &WhyArguments,
-    report: &mut Report,
+    console: &mut Console,
     open: impl FnOnce(&Means<'_>) -> Result<Opened, Box<dyn Explain>>,
 ) -> Result<Opened, Box<dyn Explain>> {
     let runtime = runtime()?;
     let progress = Progress::new(arguments.registry.progress);
     let connection = Connection { arguments: &arguments.registry, observer: &progress };
-    let cache = source::cache(&arguments.source, &arguments.cache, report);
+    let cache = source::cache(&arguments.source, &arguments.cache, console);
     open(&Means { cache: cache.as_ref(), connection: &connection, runtime: &runtime })
 }
 
-fn steps<'a>(
-    closure: &'a ClosureReport,
-    arguments: &WhyArguments,
-) -> Result<Vec<Step<'a>>, Box<dyn Explain>> {
-    let way = closure.way(&RawPath::from(arguments.path.as_str())).map_err(boxed)?;
+fn steps<'a>(closure: &'a ClosureReport, arguments: &WhyArguments) -> Vec<Step<'a>> {
     let step = |path: String| {
         let package = closure.entry(&path).and_then(|entry| entry.package.as_ref());
         Step { package, why: closure.why(&path), path }
     };
-    Ok(way.into_iter().map(step).collect())
+    closure.way(&RawPath::from(arguments.path.as_str())).into_iter().map(step).collect()
 }
 
-/// Returns what keeps a path out: the source does not have it, or nobody asked.
-fn reason_against(
-    closure: &ClosureReport,
+/// Returns what keeps a path out: it was left out on purpose, the source does not have it, or nobody asked.
+fn kept_out<'a>(
+    closure: &'a ClosureReport,
     arguments: &WhyArguments,
-    report: &mut Report,
-) -> Result<&'static str, Box<dyn Explain>> {
+    console: &mut Console,
+) -> Result<KeptOut<'a>, Box<dyn Explain>> {
+    if let Some(left) = closure.left_out.iter().find(|left| left.what == arguments.path) {
+        return Ok(KeptOut::LeftOut(left));
+    }
     let word = Source::parse(closure.source.as_ref()).map_err(boxed)?;
-    let source = with_means(arguments, report, |means| source::open_source(&word, None, means))?;
+    let source = with_means(arguments, console, |means| source::open_source(&word, None, means))?;
     let chased = chase(&*source.rootfs, &RawPath::from(arguments.path.as_str())).map_err(boxed)?;
     Ok(match chased.end {
-        Ok(_) => "it is in the source, but nothing in the image asks for it",
-        Err(_) => "it is not in the source",
+        Ok((real, _)) => {
+            let real = real.to_string();
+            let left = closure.left_out.iter().find(|left| left.what == real);
+            left.map_or(KeptOut::NotAskedFor, KeptOut::LeftOut)
+        }
+        Err(_) => KeptOut::NotInSource,
     })
 }
 
-fn print(answer: &Answer<'_>, asked: Asked, format: Format, report: &mut Report) -> Outcome {
+fn print(answer: &Answer<'_>, asked: Asked, format: Format, console: &mut Console) -> Outcome {
     if format == Format::Json {
         // Strings and lists of strings: nothing in it can fail to be JSON.
-        return report.line(&serde_json::to_string(answer).unwrap_or_default());
+        return console.line(&serde_json::to_string(answer).unwrap_or_default());
     }
     let is_refuted = asked == Asked::WhyNot && answer.why_not.is_none();
-    if let Some(reason) = answer.why_not {
-        return report.line(&format!("{}: {reason}", answer.path));
+    if let Some(reason) = &answer.why_not {
+        return console.line(&format!("{}: {reason}", answer.path));
     }
     if is_refuted {
-        report.line(&format!("{}: it is in the image", answer.path))?;
+        console.line(&format!("{}: it is in the image", answer.path))?;
     }
     for step in &answer.steps {
         let package =
             step.package.map(|PackageRecord { name, version, .. }| format!(" (package {name} {version})"));
-        report.line(&format!("{}{}", step.path, package.unwrap_or_default()))?;
+        console.line(&format!("{}{}", step.path, package.unwrap_or_default()))?;
         for demand in &step.why {
-            report.line(&format!("  {}", demand.text))?;
+            console.line(&format!("  {}", demand.text))?;
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ pub struct Archive {
 }
 
 /// What an archive can be read as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ArchiveKind {
     /// An OCI layout, and nothing else.
     Oci,

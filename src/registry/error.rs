@@ -306,7 +306,7 @@ impl RegistryError {
             Self::Layout { .. } | Self::Json { .. } => {
                 "check the path, its permissions and the space left there"
             }
-            _ => "ask the registry's operator; `RUST_LOG=minimage=debug` shows each request",
+            _ => "ask the registry's operator; `MINIMAGE_LOG=minimage=debug` shows each request",
         }
     }
 }

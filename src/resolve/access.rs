@@ -2,6 +2,7 @@
 
 use super::collect::Collector;
 use super::files::PLAIN;
+use super::left_out::LeftOut;
 use super::problem::{Problem, ResolveError};
 use crate::closure::{Access, Closure, Content};
 use crate::path::RootPath;
@@ -16,7 +17,8 @@ impl Collector<'_> {
             return;
         }
         let paths: Vec<RootPath> = self.closure.entries().map(|(path, _)| path.clone()).collect();
-        for path in paths.iter().filter(|path| exclude.iter().any(|glob| glob.matches(path))) {
+        for path in &paths {
+            let Some(glob) = exclude.iter().find(|glob| glob.matches(path)) else { continue };
             let is_needed = |linked: &super::collect::Linked| {
                 linked.path == *path || linked.members.iter().any(|object| object.path == *path)
             };
@@ -25,6 +27,8 @@ impl Collector<'_> {
                 self.problems.push(Problem::Excluded { path: path.clone(), by });
             } else {
                 self.closure.remove(path);
+                let pattern = glob.to_string();
+                self.left_out.insert(LeftOut::Excluded { path: path.clone(), pattern });
             }
         }
     }

@@ -38,6 +38,13 @@ pub enum LeftOut {
         /// What is wrong.
         why: String,
     },
+    /// What the user wants left out, whoever asks for it.
+    Excluded {
+        /// The path.
+        path: RootPath,
+        /// The pattern that says so.
+        pattern: String,
+    },
     /// A demand that nothing meets, which the user allows.
     Missing {
         /// The name or path.
@@ -55,6 +62,7 @@ impl LeftOut {
             Self::Rule { .. } => "suggested",
             Self::Script { .. } => "script",
             Self::Unloadable { .. } => "unloadable",
+            Self::Excluded { .. } => "excluded",
             Self::Missing { .. } => "missing",
         }
     }
@@ -62,7 +70,7 @@ impl LeftOut {
     /// Returns what is left out: a path or the ID of a rule.
     pub fn what(&self) -> String {
         match self {
-            Self::Sensitive { path, .. } => path.to_string(),
+            Self::Sensitive { path, .. } | Self::Excluded { path, .. } => path.to_string(),
             Self::Rule { id, .. } => id.clone(),
             Self::Script { path, .. } | Self::Unloadable { path, .. } => path.to_string(),
             Self::Missing { name, .. } => name.clone(),
@@ -74,6 +82,7 @@ impl LeftOut {
         match self {
             Self::Sensitive { path, .. } => format!("--include {path} --allow-sensitive"),
             Self::Rule { id, .. } => format!("--with {id}"),
+            Self::Excluded { pattern, .. } => format!("leave `--exclude {pattern}` away"),
             Self::Script { interp, .. } => {
                 let name = interp.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                 format!("name `{}` as a program too", show(name))
@@ -92,6 +101,7 @@ impl fmt::Display for LeftOut {
             Self::Rule { id, why, by } => write!(f, "rule `{id}` for `{by}`: {why}"),
             Self::Script { path, interp } => write!(f, "`{path}`: it needs `{}`", show(interp)),
             Self::Unloadable { path, why } => write!(f, "`{path}`: {why}"),
+            Self::Excluded { path, pattern } => write!(f, "`{path}`: excluded by `{pattern}`"),
             Self::Missing { name, by } => write!(f, "`{name}`, which {by}"),
         }
     }

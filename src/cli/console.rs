@@ -11,7 +11,7 @@ use super::Outcome;
 use crate::explain::{Explain, Explanation, Failure};
 
 /// Where a command reports to: data to standard output, words to standard error.
-pub(super) struct Report;
+pub(super) struct Console;
 
 /// Standard output cannot be written.
 #[derive(Debug, Error)]
@@ -26,7 +26,7 @@ impl Explain for StdoutError {
     }
 }
 
-impl Report {
+impl Console {
     pub(super) fn new() -> Self {
         Self
     }
@@ -59,16 +59,38 @@ impl Report {
 
 /// Reports what clap has to say: help is a result, the rest a wrong usage.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    let _ = error.print();
-    if is_help { ExitCode::SUCCESS } else { ExitCode::from(Failure::Usage as u8) }
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    Console::new().say(&usage_explanation(&error.render().to_string()).to_string());
+    ExitCode::from(Failure::Usage as u8)
+}
+
+/// Returns what clap says, in the form that all errors have.
+fn usage_explanation(text: &str) -> Explanation {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let mut explanation = Explanation::new("usage", first.strip_prefix("error: ").unwrap_or(first));
+    for line in lines {
+        explanation = if let Some(tip) = line.strip_prefix("tip: ") {
+            explanation.fix(tip)
+        } else if let Some(usage) = line.strip_prefix("Usage: ") {
+            explanation.fix(format!("write `{usage}`"))
+        } else if line.starts_with("For more information") {
+            explanation
+        } else {
+            explanation.why(line)
+        };
+    }
+    explanation
 }
 
 /// Sends logs to standard error: warnings, and more with each `-v`; `MINIMAGE_LOG` has the syntax of
 /// tracing's `EnvFilter` and wins.
 pub(super) fn start_logging(verbose: u8) {
     let level = match verbose {
-        0 => "error",
+        0 => "minimage=warn",
         1 => "minimage=info",
         2 => "minimage=debug",
         _ => "minimage=trace",
