@@ -1,5 +1,5 @@
 //! The text of a server's configuration -> the users that it names: `user www-data;`, `User www-data`, `user = mysql`,
-//! `export APACHE_RUN_USER=www-data`.
+//! `User=mysql` of a systemd unit, `export APACHE_RUN_USER=www-data`.
 
 use std::collections::BTreeSet;
 
@@ -53,6 +53,8 @@ mod tests {
             ("User apache", Some("apache")),
             ("user\t\t= mysql", Some("mysql")),
             ("user=_x # y", Some("_x")),
+            ("User=mysql", Some("mysql")),
+            ("User=%i", None),
             ("export APACHE_RUN_USER=www-data", Some("www-data")),
             ("  default_internal_user = dovecot", Some("dovecot")),
             ("#user nobody;", None),

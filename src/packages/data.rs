@@ -17,6 +17,7 @@ const RULES: &str = include_str!("../rules/package-data.toml");
 struct Document {
     programs: Directories,
     empty: Directories,
+    services: Files,
     leave: Vec<Leave>,
 }
 
@@ -28,6 +29,12 @@ struct Directories {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Files {
+    files: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Leave {
     /// What these files are, for whoever reads the file.
     #[serde(rename = "what")]
@@ -35,18 +42,19 @@ struct Leave {
     files: Vec<String>,
 }
 
-/// What is not taken.
+/// What is not taken, or not as it is.
 #[derive(Default)]
 struct Filter {
     programs: Vec<Glob>,
     empty: Vec<Glob>,
+    services: Vec<Glob>,
     leave: Vec<Glob>,
 }
 
 static FILTER: LazyLock<Filter> = LazyLock::new(|| filter(RULES).unwrap_or_default());
 
 fn filter(text: &str) -> Result<Filter, Box<dyn std::error::Error>> {
-    let Document { programs, empty, leave } = toml::from_str(text)?;
+    let Document { programs, empty, services, leave } = toml::from_str(text)?;
     let globs = |texts: Vec<String>| -> Result<Vec<Glob>, Box<dyn std::error::Error>> {
         texts.into_iter().map(|text| Ok(Glob::parse(text)?)).collect()
     };
@@ -54,6 +62,7 @@ fn filter(text: &str) -> Result<Filter, Box<dyn std::error::Error>> {
     Ok(Filter {
         programs: globs(programs.directories)?,
         empty: globs(empty.directories)?,
+        services: globs(services.files)?,
         leave: globs(leave)?,
     })
 }
@@ -88,6 +97,25 @@ pub fn run_time_files(
         };
         if is_wanted {
             files.push(file.path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// Returns the files of `package` that tell a service manager how to start its programs.
+///
+/// # Errors
+/// [`PackageError`] if the source or its database cannot be read.
+pub fn service_files(
+    db: &dyn PackageDb,
+    rootfs: &dyn Rootfs,
+    package: PackageId,
+) -> Result<Vec<RootPath>, PackageError> {
+    let mut files = Vec::new();
+    for file in db.files(package)?.into_iter().filter(|file| is_match(&FILTER.services, &file.path)) {
+        let node = rootfs.lookup(&file.path).map_err(of_rootfs(rootfs))?;
+        if node.is_some_and(|node| node.kind == Kind::File) {
+            files.push(file.path);
         }
     }
     Ok(files)

@@ -8,6 +8,7 @@ use super::left_out::LeftOut;
 use super::problem::ResolveError;
 use super::scripts;
 use crate::closure::Cause;
+use crate::formats::directives;
 use crate::packages::{self, PackageId};
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Kind, chase};
@@ -70,6 +71,10 @@ impl Collector<'_> {
         for file in packages::run_time_files(db, self.rootfs(), package)? {
             let cause = Cause::PackageData { by: by.clone(), package: name.clone() };
             self.take_implied_or_script(&file.to_raw(), &cause, &programs)?;
+        }
+        for service in packages::service_files(db, self.rootfs(), package)? {
+            let text = self.text(&service, directives::CONFIGURATION_MAX)?.unwrap_or_default();
+            self.users.extend(directives::users(&text).into_iter().map(|name| (name, Some(by.clone()))));
         }
         Ok(())
     }

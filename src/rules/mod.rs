@@ -54,6 +54,8 @@ pub struct Rule {
     pub implies: Implied,
     /// The package to install where nothing of it is there.
     pub install: Option<String>,
+    /// Why package data cannot do it, if only one program triggers the rule.
+    pub one_program: Option<String>,
 }
 
 /// What happens when a rule is triggered.
@@ -364,6 +366,38 @@ mod tests {
                 assert_eq!(file.globs(&places).unwrap().len(), 1, "{}: {file:?}", rule.id);
             }
         }
+    }
+
+    /// Returns whether one program alone triggers `rule`, whatever version is in its name.
+    fn is_for_one_program(rule: &Rule) -> bool {
+        let Triggers { sonames, imports, paths, packages, .. } = &rule.when;
+        let program = |glob: &Glob| {
+            let text = glob.to_string();
+            let (directory, name) = text.rsplit_once('/')?;
+            let is_for_programs =
+                ["bin", "sbin", "games", "git-core"].iter().any(|end| directory.ends_with(end));
+            let stem = name.split(['*', '?', '[', '{']).next()?;
+            is_for_programs.then(|| stem.to_owned())
+        };
+        let programs: BTreeSet<_> = paths.iter().map(program).collect();
+        sonames.is_empty()
+            && imports.is_empty()
+            && packages.is_empty()
+            && programs.len() == 1
+            && programs.iter().all(Option::is_some)
+    }
+
+    #[test]
+    fn a_rule_for_one_program_says_why_there_must_be_one() {
+        let catalogue = Catalogue::with(&[]).unwrap();
+        let ids = |is_wanted: &dyn Fn(&Rule) -> bool| -> Vec<String> {
+            catalogue.rules().iter().filter(|rule| is_wanted(rule)).map(|rule| rule.id.clone()).collect()
+        };
+        let for_one = ids(&is_for_one_program);
+        assert_eq!(ids(&|rule| rule.one_program.is_some()), for_one);
+        let count =
+            format!("{} rules; {} of them are for one program", catalogue.rules().len(), for_one.len());
+        assert!(include_str!("../../docs/rules.md").contains(&count), "docs/rules.md does not say: {count}");
     }
 
     #[test]

@@ -90,9 +90,7 @@ struct RuleText {
     users: Vec<String>,
     reader: Option<ReaderText>,
     install: Option<String>,
-    /// Why package data cannot do it: for people who read the rules, and a test that looks for it.
-    #[serde(rename = "one_program")]
-    _one_program: Option<String>,
+    one_program: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -204,6 +202,7 @@ impl RuleText {
                 }),
             },
             install: self.install,
+            one_program: self.one_program,
             id,
         })
     }

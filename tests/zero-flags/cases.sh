@@ -137,6 +137,7 @@ case_lua() { run "$1" -- -e 'print(string.format("%d", 6*7), #arg)' | grep -q '^
 case_vim() { printf 'text\n' >"$WORK/vim.txt"; run "$1" -v "$WORK/vim.txt:/f" -- -es -u NONE +'%s/text/other/' +wq /f; grep -qx other "$WORK/vim.txt"; }
 case_emacs() { run "$1" -- --batch --eval '(progn (require (quote json)) (princ (json-encode (list 1 2 3))))' | grep -qF '[1,2,3]'; }
 case_tcpdump() { run "$1" --cap-add NET_RAW --cap-add NET_ADMIN -- -i lo -c 1 -Z tcpdump 2>&1 | grep -q '1 packet captured'; }
+# program: /usr/games/fortune
 case_fortune() { run "$1" -- | grep -q .; }
 case_file() { run "$1" -- -b /etc/passwd | grep -q 'ASCII text'; }
 case_ffmpeg() { run "$1" -- -v error -f lavfi -i testsrc=d=1:r=5 -c:v mpeg4 -f avi - >"$WORK/test.avi" && head -c 4 "$WORK/test.avi" | grep -q RIFF; }
@@ -170,12 +171,91 @@ case_gcc() {
     run "$1" -v "$WORK/gcc:/work" -- -o /work/h /work/h.c && "$WORK/gcc/h" | grep -qx hello
 }
 
-case_mariadbd() {
-    server "$1" --user mysql -- --bootstrap --datadir=/tmp >/dev/null
-    stop >/dev/null
-    echo "create database x; use x; create table t (a int) engine=aria; insert into t values (42);" |
-        run "$1" --user mysql -- --bootstrap --datadir=/tmp --skip-grant-tables
+case_mariadbd() { # while it bootstraps, it takes one statement a line, and stops at the first that fails
+    printf '%s\n' 'create database x;' 'use x;' 'create table t (a int primary key) engine=aria;' 'insert into t values (42);' \
+        'create table u (b int primary key) select a + 0 as b from t where a = 42;' |
+        run "$1" --user mysql -- --bootstrap --datadir=/tmp
 }
 
 case_tmux() { run "$1" --tty=false -- -V | grep -q tmux && run "$1" -e TERM=xterm -- -L x start-server \; show-options -g | grep -q status; }
 case_man() { run "$1" -e MANPAGER=cat -- -P cat ls | grep -q 'list directory contents'; }
+
+# What draw.py drew. Each does something that needs more of its package than the file that is named.
+
+# program: apt-sortpkgs
+case_apt-utils() {
+    printf 'Package: b\nVersion: 1\n\nPackage: a\nVersion: 1\n' >"$WORK/Packages"
+    run "$1" -v "$WORK/Packages:/f:ro" -- /f | head -1 | grep -qx 'Package: a'
+}
+
+# program: setfattr
+case_attr() {
+    : >"$WORK/attr"
+    run "$1" -v "$WORK/attr:/f" -- -n user.a -v small /f &&
+        python3 -c 'import os, sys; assert os.getxattr(sys.argv[1], "user.a") == b"small"' "$WORK/attr"
+}
+
+# program: brctl
+case_bridge-utils() { run "$1" -- show | grep -q '^bridge name'; }
+# program: /bin/busybox
+case_busybox-static() { run "$1" -- awk 'BEGIN { print 6 * 7 }' | grep -qx 42; }
+# program: courierlogger
+case_courier-authlib() { run "$1" -- -name=x -pid=/tmp/x.pid -start true; }
+# program: arping
+case_iputils-arping() { run "$1" --cap-add NET_RAW -- -c 1 -w 1 -I lo 127.0.0.1 2>&1 | grep -q 'ARPING 127.0.0.1\|not ARPable'; }
+
+case_jed() {
+    printf '() = fputs(string(6 * 7) + "\\n", stdout); exit(0);\n' >"$WORK/jed.sl"
+    run "$1" -v "$WORK/jed.sl:/f.sl:ro" -- -batch -n -l /f.sl | grep -q 42
+}
+
+case_lzop() { echo text | run "$1" -- -c | run "$1" -- -dc | grep -qx text; }
+
+# program: messages
+case_mailutils() {
+    printf 'From a@x Mon Jan  1 00:00:00 2024\nFrom: a@x\nSubject: s\n\nb\n\n%.0s' 1 2 >"$WORK/mbox"
+    run "$1" -v "$WORK/mbox:/mbox:ro" -- /mbox | grep -q ' 2$'
+}
+
+# program: ifconfig
+case_net-tools() { run "$1" -- lo | grep -q 127.0.0.1; }
+# program: obabel
+case_openbabel() { run "$1" -- -:OCC -ocan 2>/dev/null | grep -q '^[CO]'; }
+
+# program: onsgmls
+case_opensp() {
+    printf '<!DOCTYPE a [<!ELEMENT a - - (#PCDATA)>]><a>text</a>' >"$WORK/a.sgml"
+    run "$1" -v "$WORK/a.sgml:/f:ro" -- /f | grep -qx -- '-text'
+}
+
+# program: ovsdb-tool
+case_openvswitch-switch() { run "$1" -- schema-name /usr/share/openvswitch/vswitch.ovsschema | grep -qx Open_vSwitch; }
+
+case_patch() {
+    mkdir -p "$WORK/patch" && echo one >"$WORK/patch/f"
+    printf -- '--- f\n+++ f\n@@ -1 +1 @@\n-one\n+two\n' | run "$1" -v "$WORK/patch:/w" -w /w -- && grep -qx two "$WORK/patch/f"
+}
+
+# program: pkcheck
+case_polkitd() { run "$1" -- --version | grep -q '^pkcheck version'; }
+# program: /usr/games/tkscid
+case_scid() { run "$1" -- /dev/null 2>&1 | grep -q 'no display\|couldn.t connect'; }
+# program: sg_decode_sense
+case_sg3-utils() { run "$1" -- 70 00 02 00 00 00 00 0a 00 00 00 00 04 01 | grep -qi 'becoming ready'; }
+
+case_unar() {
+    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1], "w").writestr("f", "text\n")' "$WORK/a.zip"
+    run "$1" -v "$WORK/a.zip:/a.zip:ro" -- -q -o /tmp /a.zip
+}
+
+# program: uwsgi-core
+case_uwsgi-core() {
+    server "$1" -- --plugin http --http 127.0.0.1:8486 --static-map /passwd=/etc/passwd
+    answers http://127.0.0.1:8486/passwd | grep -q '^root:'
+    local result=$?
+    stop
+    return $result
+}
+
+# program: wpa_passphrase
+case_wpasupplicant() { run "$1" -- net long-secret | grep -q 'psk=[0-9a-f]\{64\}'; }

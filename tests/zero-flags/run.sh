@@ -3,8 +3,8 @@
 #
 #   tests/zero-flags/run.sh ROOT [PROGRAM..] >docs/zero-flags.md
 #
-# ROOT is a directory with Debian 12 in it, which install.sh makes; MINIMAGE the binary. Needs root and dockerd; starts
-# a daemon of its own unless DOCKER_HOST names one.
+# ROOT is a directory with Debian 12 in it, as README.md says; MINIMAGE the binary. Needs root and dockerd; starts a
+# daemon of its own unless DOCKER_HOST names one.
 set -u -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -28,7 +28,7 @@ say() { echo "$*" >&2; }
 if [ -z "${DOCKER_HOST:-}" ]; then
     export DOCKER_HOST=unix://$WORK/docker.sock
     dockerd --host "$DOCKER_HOST" --data-root "$WORK/docker" --exec-root "$WORK/exec" --pidfile "$WORK/docker.pid" \
-        --bridge none --iptables=false --storage-driver vfs >"$WORK/dockerd.log" 2>&1 &
+        --bridge none --iptables=false --storage-driver "${STORAGE:-overlay2}" >"$WORK/dockerd.log" 2>&1 &
     pids+=($!)
     for _ in $(seq 100); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
 fi
@@ -74,10 +74,19 @@ pids+=($!)
 names=("$@")
 [ ${#names[@]} -gt 0 ] || mapfile -t names < <(sed -n 's/^case_\([^(]*\)().*/\1/p' "$here/cases.sh")
 
+# comment KEY NAME: what `# KEY:` above this case says.
+comment() {
+    awk -v key="# $1: " -v start="case_$2() " '
+        index($0, key) == 1 { text = substr($0, length(key) + 1) }
+        index($0, start) == 1 { print text; exit }
+        !/^#/ { text = "" }
+    ' "$here/cases.sh"
+}
+
 # programs NAME: what is built for this case.
 programs() {
     local line
-    line=$(grep -B1 "^case_$1()" "$here/cases.sh" | sed -n 's/^# program: //p')
+    line=$(comment program "$1")
     echo "${line:-$1}"
 }
 
@@ -86,7 +95,7 @@ build() {
     local name=$1 out=$2
     shift 2
     # shellcheck disable=SC2046
-    env -i PATH="$PATH" HOME="$WORK/home" "$minimage" build --from "$root" $(programs "$name") "$@" \
+    timeout 300 env -i PATH="$PATH" HOME="$WORK/home" "$minimage" build --from "$root" $(programs "$name") "$@" \
         --report "$out.json" -t "zero/${name,,}:x" -o "type=docker,dest=$out.tar" >"$out.log" 2>&1
 }
 
@@ -110,15 +119,17 @@ full() {
     done | python3 "$here/full_set.py" "$root"
 }
 
-works=0 total=0
+works=0 total=0 images=0 listed=0 private=
 echo "| program | works | files | MB | MB without rules | MB of its packages |"
 echo "|---|---|---:|---:|---:|---:|"
 for name in "${names[@]}"; do
     total=$((total + 1))
     out=$WORK/$name
-    result=no note=
+    result=no note='' looked=()
     if ! build "$name" "$out"; then
         note=$(grep -m1 '^error' "$out.log" | tr '|' '/')
+    elif ! mapfile -t looked < <(python3 "$here/private_files.py" "$out.tar") || [ ${#looked[@]} -eq 0 ]; then
+        note="the archive cannot be read"
     elif docker load -qi "$out.tar" >/dev/null 2>"$out.log"; then
         if (set -o pipefail; "case_$name" "zero/${name,,}:x") >"$out.log" 2>&1; then
             result=yes works=$((works + 1))
@@ -127,6 +138,10 @@ for name in "${names[@]}"; do
         fi
         docker rmi -f "zero/${name,,}:x" >/dev/null 2>&1
     fi
+    if [ ${#looked[@]} -gt 0 ]; then
+        images=$((images + 1)) listed=$((listed + looked[0]))
+        for line in "${looked[@]:1}"; do private+="* $name: \`$line\`"$'\n'; done
+    fi
     with='- -' data=-
     [ -f "$out.json" ] && with=$(figures "$out")
     rules=$(sed -n 's/^id = "\(.*\)"/--without \1/p' "$top"/src/rules/[!s]*.toml "$top"/src/rules/servers.toml)
@@ -134,9 +149,11 @@ for name in "${names[@]}"; do
     if build "$name" "$out.bare" $rules --dry-run; then data=$(figures "$out.bare" | cut -d' ' -f2); fi
     say "$name: $result $with $note"
     if [ "$result" = no ]; then say "$(tail -5 "$out.log")"; fi
-    echo "| $name | $result${note:+: \`$note\`} | ${with% *} | ${with#* } | $data | $(full "$name") |"
-    [ -n "${KEEP:-}" ] || rm -f "$out".*
+    remark=$(comment remark "$name")
+    echo "| $name | $result${note:+: \`$note\`}${remark:+ ($remark)} | ${with% *} | ${with#* } | $data | $(full "$name") |"
+    rm -f "$out".*
 done
 echo
-echo "$works of $total work."
+echo "$works of $total work. In the $listed files and links of $images images, these are private to a host or a person, or not for everybody"
+echo "to read:${private:- none.}${private:+$'\n\n'}$private"
 say "$works of $total work"
