@@ -120,6 +120,15 @@ full() {
 }
 
 works=0 total=0 images=0 listed=0 private=
+cat <<'EOF'
+# What works without a flag
+
+Each image was built with no flag but the program, and did work in docker: what, is in
+[tests/zero-flags/cases.sh](../tests/zero-flags/cases.sh). The last twenty were drawn from the archive. `MB without
+rules` has package data only; `MB of its packages` is what the program's package and all that it depends on take.
+Made by `tests/zero-flags/run.sh ROOT`.
+
+EOF
 echo "| program | works | files | MB | MB without rules | MB of its packages |"
 echo "|---|---|---:|---:|---:|---:|"
 for name in "${names[@]}"; do
