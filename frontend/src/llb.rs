@@ -193,7 +193,7 @@ impl Graph {
     }
 
     /// Returns the name of the stage that the operation `digest` belongs to, which may be empty. It is part of what
-    /// people read: "[build 2/4] RUN make", "[2/4] RUN make", but "[internal] load build context".
+    /// people read: `[build 2/4] RUN make`, `[2/4] RUN make`, but `[internal] load build context`.
     fn stage_of(&self, digest: &str) -> Option<String> {
         let name = self.name(digest)?;
         let (bracket, _) = name.strip_prefix('[')?.split_once(']')?;
