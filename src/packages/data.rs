@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{PackageDb, PackageError, PackageId, of_rootfs};
 use crate::glob::Glob;
 use crate::path::RootPath;
-use crate::rootfs::{Kind, Rootfs, chase};
+use crate::rootfs::{Kind, Node, Rootfs, RootfsError, chase};
 
 const RULES: &str = include_str!("../rules/package-data.toml");
 
@@ -86,7 +86,7 @@ pub fn run_time_files(
         if is_match(&FILTER.leave, &file.path) {
             continue;
         }
-        let Some(node) = rootfs.lookup(&file.path).map_err(of_rootfs(rootfs))? else { continue };
+        let Some(node) = looked_up(rootfs, &file.path)? else { continue };
         let is_wanted = match node.kind {
             Kind::Directory => is_match(&FILTER.empty, &file.path) && is_last(&file.path),
             Kind::File => node.mode & 0o111 == 0 || !is_in_path(&file.path),
@@ -113,12 +113,21 @@ pub fn service_files(
 ) -> Result<Vec<RootPath>, PackageError> {
     let mut files = Vec::new();
     for file in db.files(package)?.into_iter().filter(|file| is_match(&FILTER.services, &file.path)) {
-        let node = rootfs.lookup(&file.path).map_err(of_rootfs(rootfs))?;
+        let node = looked_up(rootfs, &file.path)?;
         if node.is_some_and(|node| node.kind == Kind::File) {
             files.push(file.path);
         }
     }
     Ok(files)
+}
+
+/// Returns what is at `path`, as far as everybody may know: what lies in a closed directory is not there for anybody, so
+/// that the image does not depend on who builds it.
+fn looked_up(rootfs: &dyn Rootfs, path: &RootPath) -> Result<Option<Node>, PackageError> {
+    match rootfs.lookup(path) {
+        Err(RootfsError::Denied { .. }) => Ok(None),
+        looked_up => looked_up.map_err(of_rootfs(rootfs)),
+    }
 }
 
 fn is_match(globs: &[Glob], path: &RootPath) -> bool {
