@@ -1,6 +1,6 @@
 //! A package -> those of its files that its programs need when they run. What counts is in `rules/package-data.toml`.
 
-use std::sync::LazyLock;
+use std::collections::HashSet;
 
 use serde::Deserialize;
 
@@ -42,24 +42,22 @@ struct Leave {
     files: Vec<String>,
 }
 
-/// What is not taken, or not as it is.
-#[derive(Default)]
-struct Filter {
+/// Which files of packages programs need when they run.
+#[derive(Debug, Default)]
+pub struct RunTimeFiles {
     programs: Vec<Glob>,
     empty: Vec<Glob>,
     services: Vec<Glob>,
     leave: Vec<Glob>,
 }
 
-static FILTER: LazyLock<Filter> = LazyLock::new(|| filter(RULES).unwrap_or_default());
-
-fn filter(text: &str) -> Result<Filter, Box<dyn std::error::Error>> {
+fn parse(text: &str) -> Result<RunTimeFiles, Box<dyn std::error::Error>> {
     let Document { programs, empty, services, leave } = toml::from_str(text)?;
     let globs = |texts: Vec<String>| -> Result<Vec<Glob>, Box<dyn std::error::Error>> {
         texts.into_iter().map(|text| Ok(Glob::parse(text)?)).collect()
     };
     let leave = leave.into_iter().flat_map(|leave| leave.files).collect();
-    Ok(Filter {
+    Ok(RunTimeFiles {
         programs: globs(programs.directories)?,
         empty: globs(empty.directories)?,
         services: globs(services.files)?,
@@ -67,58 +65,71 @@ fn filter(text: &str) -> Result<Filter, Box<dyn std::error::Error>> {
     })
 }
 
-/// Returns the run-time files of `package` that are in `rootfs`, in the order of its database: files and links, and
-/// directories that are to be there although nothing in them is taken.
-///
-/// # Errors
-/// [`PackageError`] if the source or its database cannot be read.
-pub fn run_time_files(
-    db: &dyn PackageDb,
-    rootfs: &dyn Rootfs,
-    package: PackageId,
-) -> Result<Vec<RootPath>, PackageError> {
-    let listed = db.files(package)?;
-    // What is above something else of the package comes with that.
-    let is_last =
-        |path: &RootPath| !listed.iter().any(|other| other.path != *path && other.path.is_within(path));
-    let mut files = Vec::new();
-    for file in &listed {
-        if is_match(&FILTER.leave, &file.path) {
-            continue;
-        }
-        let Some(node) = looked_up(rootfs, &file.path)? else { continue };
-        let is_wanted = match node.kind {
-            Kind::Directory => is_match(&FILTER.empty, &file.path) && is_last(&file.path),
-            Kind::File => node.mode & 0o111 == 0 || !is_in_path(&file.path),
-            // What it lists as a directory may be a link, which is not its own.
-            Kind::Link(_) if !db.owners(&file.path)?.contains(&package) => false,
-            Kind::Link(_) => !is_in_path(&file.path) || !is_program(rootfs, &file.path)?,
-            Kind::Special(_) => false,
-        };
-        if is_wanted {
-            files.push(file.path.clone());
-        }
+impl RunTimeFiles {
+    /// Returns the choice that comes with minimage.
+    pub fn embedded() -> Self {
+        // The text is part of the program: a test of this module reads it.
+        parse(RULES).unwrap_or_default()
     }
-    Ok(files)
-}
 
-/// Returns the files of `package` that tell a service manager how to start its programs.
-///
-/// # Errors
-/// [`PackageError`] if the source or its database cannot be read.
-pub fn service_files(
-    db: &dyn PackageDb,
-    rootfs: &dyn Rootfs,
-    package: PackageId,
-) -> Result<Vec<RootPath>, PackageError> {
-    let mut files = Vec::new();
-    for file in db.files(package)?.into_iter().filter(|file| is_match(&FILTER.services, &file.path)) {
-        let node = looked_up(rootfs, &file.path)?;
-        if node.is_some_and(|node| node.kind == Kind::File) {
-            files.push(file.path);
+    /// Returns the run-time files of `package` that are in `rootfs`, in the order of its database: files and links, and
+    /// directories that are to be there although nothing in them is taken.
+    ///
+    /// # Errors
+    /// [`PackageError`] if the source or its database cannot be read.
+    pub fn of(
+        &self,
+        db: &dyn PackageDb,
+        rootfs: &dyn Rootfs,
+        package: PackageId,
+    ) -> Result<Vec<RootPath>, PackageError> {
+        let listed = db.files(package)?;
+        // What is above something else of the package comes with that.
+        let above: HashSet<RootPath> = listed.iter().filter_map(|file| file.path.parent()).collect();
+        let mut files = Vec::new();
+        for file in &listed {
+            if is_match(&self.leave, &file.path) {
+                continue;
+            }
+            let Some(node) = looked_up(rootfs, &file.path)? else { continue };
+            let is_wanted = match node.kind {
+                Kind::Directory => is_match(&self.empty, &file.path) && !above.contains(&file.path),
+                Kind::File => node.mode & 0o111 == 0 || !self.is_in_path(&file.path),
+                // What it lists as a directory may be a link, which is not its own.
+                Kind::Link(_) if !db.owners(&file.path)?.contains(&package) => false,
+                Kind::Link(_) => !self.is_in_path(&file.path) || !is_program(rootfs, &file.path)?,
+                Kind::Special(_) => false,
+            };
+            if is_wanted {
+                files.push(file.path.clone());
+            }
         }
+        Ok(files)
     }
-    Ok(files)
+
+    /// Returns the files of `package` that tell a service manager how to start its programs.
+    ///
+    /// # Errors
+    /// [`PackageError`] if the source or its database cannot be read.
+    pub fn services_of(
+        &self,
+        db: &dyn PackageDb,
+        rootfs: &dyn Rootfs,
+        package: PackageId,
+    ) -> Result<Vec<RootPath>, PackageError> {
+        let mut files = Vec::new();
+        for file in db.files(package)?.into_iter().filter(|file| is_match(&self.services, &file.path)) {
+            let node = looked_up(rootfs, &file.path)?;
+            if node.is_some_and(|node| node.kind == Kind::File) {
+                files.push(file.path);
+            }
+        }
+        Ok(files)
+    }
+
+    fn is_in_path(&self, path: &RootPath) -> bool {
+        path.parent().is_some_and(|directory| is_match(&self.programs, &directory))
+    }
 }
 
 /// Returns what is at `path`, as far as everybody may know: what lies in a closed directory is not there for anybody, so
@@ -134,10 +145,6 @@ fn is_match(globs: &[Glob], path: &RootPath) -> bool {
     globs.iter().any(|glob| glob.matches(path))
 }
 
-fn is_in_path(path: &RootPath) -> bool {
-    path.parent().is_some_and(|directory| is_match(&FILTER.programs, &directory))
-}
-
 /// Returns whether the link at `path` leads to an executable file.
 fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, PackageError> {
     let end = chase(rootfs, &path.to_raw()).map_err(of_rootfs(rootfs))?.end;
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_filter_is_well_formed() {
-        let filter = filter(RULES).unwrap();
+        let filter = parse(RULES).unwrap();
         let left = |path: &str| is_match(&filter.leave, &RootPath::from_normal(path.as_bytes()).unwrap());
         for path in [
             "/usr/share/doc/git/README",

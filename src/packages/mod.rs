@@ -14,7 +14,7 @@ mod rpm;
 
 pub use apk::Apk;
 pub use attribute::attribute;
-pub use data::{run_time_files, service_files};
+pub use data::RunTimeFiles;
 pub use dpkg::Dpkg;
 pub use family::family;
 pub use metadata::{Metadata, describe, identity, metadata, taken};

@@ -15,6 +15,7 @@ use super::{Circumstances, Hint, Inputs, Linkage, LoaderConfig, Privilege, scrip
 use crate::closure::{Cause, Closure, Content, Demand, Met};
 use crate::formats::elf::ElfError;
 use crate::formats::{read_all, read_head, shell};
+use crate::packages::RunTimeFiles;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Kind, Node, Rootfs, RootfsError, chase};
 use crate::spec::Hwcaps;
@@ -43,6 +44,8 @@ pub(super) struct Collector<'a> {
     pub(super) named: HashSet<RootPath>,
     /// Scripts that wait for what runs them.
     pub(super) waiting: Vec<Waiting>,
+    /// What counts as package data.
+    pub(super) run_time_files: RunTimeFiles,
     done: HashSet<RootPath>,
 }
 
@@ -109,6 +112,7 @@ impl<'a> Collector<'a> {
             settled: HashSet::new(),
             named: HashSet::new(),
             waiting: Vec::new(),
+            run_time_files: RunTimeFiles::embedded(),
             done: HashSet::new(),
         }
     }

@@ -68,11 +68,11 @@ impl Collector<'_> {
         let Some(db) = self.inputs.packages else { return Ok(()) };
         let name = db.package(package).name.clone();
         let programs = self.programs_of(by);
-        for file in packages::run_time_files(db, self.rootfs(), package)? {
+        for file in self.run_time_files.of(db, self.rootfs(), package)? {
             let cause = Cause::PackageData { by: by.clone(), package: name.clone() };
             self.take_implied_or_script(&file.to_raw(), &cause, &programs)?;
         }
-        for service in packages::service_files(db, self.rootfs(), package)? {
+        for service in self.run_time_files.services_of(db, self.rootfs(), package)? {
             let text = self.text(&service, directives::CONFIGURATION_MAX)?.unwrap_or_default();
             self.users.extend(directives::users(&text).into_iter().map(|name| (name, Some(by.clone()))));
         }

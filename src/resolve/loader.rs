@@ -47,15 +47,13 @@ impl GlibcConf {
         let version = version(bytes);
         let has = |needle: &[u8]| find(bytes, needle).is_some();
         let path_ending = |end: &[u8], default: &str| {
-            let strings = || bytes.split(|byte| *byte == 0);
-            let found = strings().find(|string| string.starts_with(b"/") && string.ends_with(end));
-            found.map_or(RawPath::from(default), RawPath::new)
+            string_ending(bytes, end).map_or(RawPath::from(default), RawPath::new)
         };
         Self {
             lib: lib(&directories, class),
             directories,
-            cache: path_ending(b"/ld.so.cache", "/etc/ld.so.cache"),
-            preload: path_ending(b"/ld.so.preload", "/etc/ld.so.preload"),
+            cache: path_ending(b"/ld.so.cache\0", "/etc/ld.so.cache"),
+            preload: path_ending(b"/ld.so.preload\0", "/etc/ld.so.preload"),
             version,
             has_hwcaps: version.map_or_else(|| has(b"glibc-hwcaps"), |version| version >= (2, 33)),
             has_legacy_hwcaps: version.map_or_else(|| has(b"\0tls\0"), |version| version < (2, 37)),
@@ -83,7 +81,15 @@ fn directories(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         }
         run.clear();
     };
-    for string in bytes.split(|byte| *byte == 0) {
+    // Only strings that end in a slash are looked at: a loader has tens of thousands of others.
+    let mut next = 0;
+    for slash in memchr::memmem::find_iter(bytes, b"/\0") {
+        let begin = memchr::memrchr(0, &bytes[..slash]).map_or(0, |nul| nul + 1);
+        let string = &bytes[begin..=slash];
+        if begin != next {
+            finish(&mut run);
+        }
+        next = slash + 2;
         let start = string.iter().rposition(|byte| !is_path_byte(*byte)).map_or(0, |at| at + 1);
         let tail = &string[start..];
         let path = tail.iter().position(|byte| *byte == b'/').map(|at| &tail[at..]);
@@ -100,6 +106,15 @@ fn directories(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
     finish(&mut run);
     (!best.is_empty()).then_some(best)
+}
+
+/// Returns the first absolute path in `bytes` that has `end`, which is with its NUL.
+fn string_ending<'a>(bytes: &'a [u8], end: &[u8]) -> Option<&'a [u8]> {
+    memchr::memmem::find_iter(bytes, end).find_map(|at| {
+        let start = memchr::memrchr(0, &bytes[..at]).map_or(0, |nul| nul + 1);
+        let string = &bytes[start..at + end.len() - 1];
+        string.starts_with(b"/").then_some(string)
+    })
 }
 
 fn is_path_byte(byte: u8) -> bool {
