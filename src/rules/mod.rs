@@ -176,7 +176,7 @@ impl Explain for UnknownRule {
     fn explain(&self) -> Vec<Explanation> {
         let fix = match &self.nearest {
             Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => "`minimage rules` lists all of them".to_owned(),
+            None => "docs/rules.md says what rules there are, and how to write one".to_owned(),
         };
         vec![Explanation::new("unknown-rule", self.to_string()).fix(fix)]
     }
