@@ -1,10 +1,9 @@
 //! `lib/apk/db/installed` -> [`PackageDb`]: all packages with all paths, in one file.
 
-use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use super::directories::Directories;
-use super::index::Index;
+use super::index::LazyIndex;
 use super::{
     Package, PackageDb, PackageError, PackageFile, PackageId, Record, SourcePackage, Taken, find, read_real,
 };
@@ -21,7 +20,7 @@ pub struct Apk<'a> {
     packages: Vec<Package>,
     found: Vec<ApkPackage>,
     directories: Directories<'a>,
-    index: OnceCell<Index>,
+    index: LazyIndex,
 }
 
 impl<'a> Apk<'a> {
@@ -41,7 +40,7 @@ impl<'a> Apk<'a> {
             found.sort_by(|one, other| one.name.cmp(&other.name));
             let packages = found.iter().map(package).collect();
             let directories = Directories::new(rootfs);
-            return Ok(Some(Self { place, packages, found, directories, index: OnceCell::new() }));
+            return Ok(Some(Self { place, packages, found, directories, index: LazyIndex::default() }));
         }
         Ok(None)
     }
@@ -59,11 +58,7 @@ impl PackageDb for Apk<'_> {
     }
 
     fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
-        if let Some(index) = self.index.get() {
-            return Ok(index.owners(path));
-        }
-        let index = Index::new(self)?;
-        Ok(self.index.get_or_init(|| index).owners(path))
+        self.index.owners(self, path)
     }
 
     fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use super::directories::Directories;
-use super::index::Index;
+use super::index::LazyIndex;
 use super::{
     Package, PackageDb, PackageError, PackageFile, PackageId, Record, SourcePackage, Taken, find, list,
     of_rootfs, read, read_real,
@@ -28,7 +28,7 @@ pub struct Dpkg<'a> {
     kept: Vec<Kept>,
     directories: Directories<'a>,
     diversions: OnceCell<Vec<Moved>>,
-    index: OnceCell<Index>,
+    index: LazyIndex,
 }
 
 /// What is kept of a package besides its [`Package`].
@@ -95,7 +95,7 @@ impl<'a> Dpkg<'a> {
             kept,
             directories: Directories::new(rootfs),
             diversions: OnceCell::new(),
-            index: OnceCell::new(),
+            index: LazyIndex::default(),
         }))
     }
 
@@ -160,14 +160,6 @@ impl<'a> Dpkg<'a> {
         Ok(self.diversions.get_or_init(|| moved))
     }
 
-    fn index(&self) -> Result<&Index, PackageError> {
-        if let Some(known) = self.index.get() {
-            return Ok(known);
-        }
-        let index = Index::new(self)?;
-        Ok(self.index.get_or_init(|| index))
-    }
-
     /// Returns the target of the link at `path`, if a link is there.
     fn link(&self, path: &RootPath) -> Result<Option<RawPath>, PackageError> {
         let node = self.rootfs.lookup(path).map_err(of_rootfs(self.rootfs))?;
@@ -191,7 +183,7 @@ impl PackageDb for Dpkg<'_> {
     }
 
     fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
-        let owners = self.index()?.owners(path);
+        let owners = self.index.owners(self, path)?;
         if let [first, others @ ..] = owners.as_slice() {
             let name = |id: &PackageId| &self.package(*id).name;
             // Different packages share directories only. A link among these is `/lib`, which they list as a

@@ -1,12 +1,28 @@
 //! The paths of all packages -> who has a path.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::{PackageDb, PackageError, PackageId};
 use crate::path::RootPath;
 
+/// An [`Index`] that is made when somebody asks: it takes the list of every package.
+#[derive(Default)]
+pub(super) struct LazyIndex(OnceCell<Index>);
+
+impl LazyIndex {
+    /// Returns the packages of `db` that have `path`, in the order of the database; `db` is the same each time.
+    pub(super) fn owners(&self, db: &dyn PackageDb, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
+        if let Some(index) = self.0.get() {
+            return Ok(index.owners(path));
+        }
+        let index = Index::new(db)?;
+        Ok(self.0.get_or_init(|| index).owners(path))
+    }
+}
+
 /// Real paths, and the packages that have them.
-pub(super) struct Index {
+struct Index {
     first: HashMap<RootPath, PackageId>,
     /// What more than one package has: directories, mostly.
     others: HashMap<RootPath, Vec<PackageId>>,
@@ -14,7 +30,7 @@ pub(super) struct Index {
 
 impl Index {
     /// Returns the index of all packages of `db`.
-    pub(super) fn new(db: &dyn PackageDb) -> Result<Self, PackageError> {
+    fn new(db: &dyn PackageDb) -> Result<Self, PackageError> {
         let mut index = Self { first: HashMap::new(), others: HashMap::new() };
         for id in (0..db.packages().len()).map(PackageId) {
             for file in db.files(id)? {
@@ -28,8 +44,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Returns the packages that have `path`, in the order of the database.
-    pub(super) fn owners(&self, path: &RootPath) -> Vec<PackageId> {
+    fn owners(&self, path: &RootPath) -> Vec<PackageId> {
         let mut owners: Vec<PackageId> = self.first.get(path).copied().into_iter().collect();
         owners.extend(self.others.get(path).into_iter().flatten());
         owners.dedup();

@@ -1,9 +1,7 @@
 //! `rpmdb.sqlite` -> [`PackageDb`]: a header for each package, in one table.
 
-use std::cell::OnceCell;
-
 use super::directories::Directories;
-use super::index::Index;
+use super::index::LazyIndex;
 use super::{
     Package, PackageDb, PackageError, PackageFile, PackageId, Record, SourcePackage, Taken, find, of_rootfs,
 };
@@ -23,7 +21,7 @@ pub struct Rpm<'a> {
     packages: Vec<Package>,
     headers: Vec<Header>,
     directories: Directories<'a>,
-    index: OnceCell<Index>,
+    index: LazyIndex,
 }
 
 impl<'a> Rpm<'a> {
@@ -45,7 +43,7 @@ impl<'a> Rpm<'a> {
             });
             let packages = headers.iter().map(package).collect();
             let directories = Directories::new(rootfs);
-            return Ok(Some(Self { packages, headers, directories, index: OnceCell::new() }));
+            return Ok(Some(Self { packages, headers, directories, index: LazyIndex::default() }));
         }
         Ok(None)
     }
@@ -127,11 +125,7 @@ impl PackageDb for Rpm<'_> {
     }
 
     fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
-        if let Some(index) = self.index.get() {
-            return Ok(index.owners(path));
-        }
-        let index = Index::new(self)?;
-        Ok(self.index.get_or_init(|| index).owners(path))
+        self.index.owners(self, path)
     }
 
     fn files(&self, package: PackageId) -> Result<Vec<PackageFile>, PackageError> {
