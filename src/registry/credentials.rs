@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing::info;
 
 /// The largest credential file or helper answer that is read, in bytes.
 const FILE_MAX: u64 = 1 << 20;
@@ -212,6 +213,7 @@ impl Files {
             let Some(bytes) = self.read(path)? else { continue };
             let file = CredentialFile::parse(path, &bytes, *form)?;
             if let Some(credential) = file.credential(registry, repository).await? {
+                info!(file = %path.display(), registry, "credential found");
                 return Ok(Some(credential));
             }
         }

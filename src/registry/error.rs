@@ -255,6 +255,11 @@ fn mentions(error: &dyn Error, word: &str) -> bool {
     false
 }
 
+/// Returns whether the other side hung up because we did not prove who we are (RFC 8446 section 6.2).
+fn wants_ours(error: &dyn Error) -> bool {
+    ["alert: CertificateRequired", "alert: BadCertificate"].iter().any(|alert| mentions(error, alert))
+}
+
 impl RegistryError {
     fn code(&self) -> &'static str {
         match self {
@@ -280,6 +285,9 @@ impl RegistryError {
 
     fn fix(&self) -> &'static str {
         match self {
+            Self::Unreachable { source, .. } if wants_ours(source) => {
+                "the registry asks who you are: put your certificate into `/etc/docker/certs.d/HOST:PORT/client.cert`, its key into `client.key`"
+            }
             Self::Unreachable { source, .. } if mentions(source, "certificate") => {
                 "put the registry's CA into `/etc/docker/certs.d/HOST:PORT/ca.crt`, or set `SSL_CERT_FILE`; to do without: `--insecure-registry HOST`"
             }

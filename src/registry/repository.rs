@@ -100,7 +100,8 @@ impl Repository<'_> {
         }))
     }
 
-    /// Stores a manifest as `version`, which is its digest or a tag, and returns the answer.
+    /// Stores a manifest as `version`, which is its digest or a tag, and returns the answer: 412 if there is a
+    /// `condition` that no longer holds.
     pub(super) async fn put_manifest(
         &self,
         version: &str,
@@ -110,6 +111,7 @@ impl Repository<'_> {
     ) -> Result<Answer, RegistryError> {
         let mut call = Call::new(Method::PUT, self.url(&format!("manifests/{version}")));
         call.headers.extend(HeaderValue::from_str(media_type).ok().map(|value| (CONTENT_TYPE, value)));
+        let conditional = condition.is_some();
         call.headers.extend(condition);
         call.payload = Payload::Bytes(bytes.clone());
         let answer = self.write(&call).await?;
@@ -118,7 +120,8 @@ impl Repository<'_> {
                 matches_claim(&answer, Digest::of(bytes))?;
                 Ok(answer)
             }
-            StatusCode::PRECONDITION_FAILED => Ok(answer),
+            // Without a condition of ours, it is the registry's: its tags may not change, say.
+            StatusCode::PRECONDITION_FAILED if conditional => Ok(answer),
             _ => Err(answer.into_error().await),
         }
     }

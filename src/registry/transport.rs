@@ -105,6 +105,8 @@ pub(super) struct Transport {
 pub(super) struct Answer {
     response: Response,
     pub(super) request: String,
+    /// How long all of it may take, and when that is over.
+    allowed: Duration,
     deadline: Instant,
     limits: Limits,
     /// What the registry was shown, and could send back.
@@ -195,6 +197,7 @@ impl Transport {
                 return Ok(Answer {
                     response,
                     request: request.to_owned(),
+                    allowed: limit,
                     deadline,
                     limits: self.limits.clone(),
                     secrets: Vec::new(),
@@ -248,7 +251,8 @@ impl Answer {
 
     /// Lets the body take as long as `size` bytes may take.
     pub(super) fn expect(&mut self, size: u64) {
-        self.deadline = Instant::now() + self.limits.of(size);
+        self.allowed = self.limits.of(size);
+        self.deadline = Instant::now() + self.allowed;
     }
 
     /// Returns the next piece of the body.
@@ -257,14 +261,15 @@ impl Answer {
     /// [`RegistryError::Unreachable`] if the connection breaks, [`RegistryError::TimedOut`].
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let limit = left.min(self.limits.idle);
-        match tokio::time::timeout(limit, self.response.chunk()).await {
+        let (pause, limit) =
+            if left < self.limits.idle { (left, self.allowed) } else { (self.limits.idle, self.limits.idle) };
+        match tokio::time::timeout(pause, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(source)) => Err(RegistryError::Unreachable {
                 request: self.request.clone(),
                 source: source.without_url(),
             }),
-            Err(_) => Err(RegistryError::TimedOut { request: self.request.clone(), limit: self.limits.idle }),
+            Err(_) => Err(RegistryError::TimedOut { request: self.request.clone(), limit }),
         }
     }
 

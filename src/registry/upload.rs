@@ -177,6 +177,7 @@ impl<'a> Upload<'a> {
             let (trouble, outcome) = match sent {
                 Ok(Sent::Whole) => return Ok(()),
                 Ok(Sent::TooMuch) => {
+                    self.abandon(&session).await;
                     session = self.begin().await?;
                     resume = Some(0);
                     continue;
@@ -293,7 +294,8 @@ impl<'a> Upload<'a> {
             if arrived > from + length {
                 return Err(answer.lacks("`Range`"));
             }
-            if arrived <= from {
+            // Not all of it: that may pass, but it must not go on for ever.
+            if arrived < from + length {
                 return Ok(Sent::Trouble(Trouble::Broken, Box::new(Ok(answer))));
             }
             from = arrived;

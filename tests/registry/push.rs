@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use minimage::oci::{Digest, MediaType, digest_of};
@@ -213,7 +213,12 @@ fn what_stays_broken_is_told_and_leaves_no_tag() {
     assert_eq!(Digest::of(b"").to_string(), wrong);
     const WRONG: (&str, &str) =
         ("docker-content-digest", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    let cases: [(&str, Rule, &str); 17] = [
+    let cases: [(&str, Rule, &str); 18] = [
+        (
+            "a tag that may not change",
+            |it| if it.is("PUT", "/manifests/1") { answer(412, &[], "immutable") } else { None },
+            "registry-error",
+        ),
         (
             "always 500",
             |it| if it.is("PUT", "/uploads/") { answer(500, &[], "") } else { None },
@@ -341,6 +346,30 @@ fn what_stays_broken_is_told_and_leaves_no_tag() {
         assert!(!tagged, "{what}");
         assert!(!text.contains("_state"), "no query is shown: {text}");
     }
+}
+
+/// A registry that takes next to nothing of each chunk does not keep us busy for ever.
+#[test]
+fn chunks_that_hardly_arrive_are_given_up() {
+    let (bench, taken) = (Bench::new(), AtomicUsize::new(0));
+    let stub = Stub::start(move |it| {
+        let range = format!("0-{}", taken.load(Ordering::SeqCst));
+        match it.method.as_str() {
+            "PUT" if it.target.contains("/uploads/") => answer(413, &[], ""),
+            "GET" if it.target.contains("/uploads/") => answer(204, &[("range", &range)], ""),
+            "PATCH" => {
+                let next = taken.fetch_add(1, Ordering::SeqCst) + 1;
+                answer(202, &[("range", &format!("0-{next}"))], "")
+            }
+            _ => None,
+        }
+    });
+    let layer = [7; 1000];
+    let (code, text) =
+        told(bench.push(bench.options(), &bench.image(&[&layer]), &[format!("{}/app:1", stub.address)]));
+    assert_eq!(code, "registry-error", "{text}");
+    assert!(stub.count("PATCH", "") <= 2 * 4, "{}", stub.count("PATCH", ""));
+    assert_eq!(stub.count("PUT", "/manifests/"), 0);
 }
 
 #[test]
