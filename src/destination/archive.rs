@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tar::{Builder, EntryType, Header};
+use tar::{EntryType, Header};
 use thiserror::Error;
 
 use super::{Destination, PublishError, Published};
+use crate::layer::{END, padding};
 use crate::oci::{
     Descriptor, Layout, LayoutError, Manifest, Named, Reference, canonical_json, digest_of, index_json,
     publish, scratch,
@@ -41,13 +42,15 @@ impl Destination for Archive {
         let error = |action| move |source| PublishError::Archive { action, path: self.path.clone(), source };
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let file = scratch(directory.unwrap_or(Path::new("."))).map_err(error("create"))?;
-        let mut buffer = BufWriter::with_capacity(1 << 20, file);
-        match write(layout, image, names, self.kind, &mut buffer) {
+        // Directly into a file, so that the kernel can copy blobs by itself.
+        let mut buffer = BufWriter::with_capacity(1 << 20, file.as_file());
+        let written = write(layout, image, names, self.kind, &mut buffer);
+        match written.and_then(|()| Ok(buffer.flush()?)) {
             Ok(()) => {}
             Err(WriteError::Layout(source)) => return Err(source.into()),
             Err(WriteError::Io(source)) => return Err(error("write")(source)),
         }
-        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error).map_err(error("write"))?;
+        drop(buffer);
         publish(file, &self.path).map_err(error("write"))?;
         Ok(Published { digest: layout.digest_of(image)?, names: names.to_vec() })
     }
@@ -62,22 +65,22 @@ pub(super) enum WriteError {
     Io(#[from] io::Error),
 }
 
-/// Writes the archive of `image` to `to`.
-pub(super) fn write(
+/// Writes the archive of `image` to `to`. What it is matters: [`io::copy`] moves a blob from file to file, or from a file
+/// into a pipe, inside the kernel.
+pub(super) fn write<W: Write>(
     layout: &Layout,
     image: &Descriptor,
     names: &[Reference],
     kind: ArchiveKind,
-    to: &mut dyn Write,
+    to: &mut W,
 ) -> Result<(), WriteError> {
-    let mut builder = Builder::new(to);
     let mut blobs = layout.blobs_of(image)?;
     blobs.sort_by(|one, other| one.digest().as_ref().cmp(other.digest().as_ref()));
     for directory in ["blobs/", "blobs/sha256/"] {
-        append(&mut builder, directory, 0o755, 0, io::empty())?;
+        append(to, directory, 0o755, 0, io::empty())?;
     }
     for blob in &blobs {
-        append(&mut builder, &blob_name(blob)?, 0o644, blob.size(), layout.open(blob)?)?;
+        append(to, &blob_name(blob)?, 0o644, blob.size(), layout.open(blob)?)?;
     }
     let mut documents = vec![("index.json", index_json(&Named { descriptor: image, names })?)];
     if kind == ArchiveKind::OciAndDocker {
@@ -85,26 +88,27 @@ pub(super) fn write(
     }
     documents.push(("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
     for (name, bytes) in documents {
-        append(&mut builder, name, 0o644, bytes.len() as u64, bytes.as_slice())?;
+        append(to, name, 0o644, bytes.len() as u64, bytes.as_slice())?;
     }
-    Ok(builder.finish()?)
+    Ok(to.write_all(&END)?)
 }
 
-fn append(
-    builder: &mut Builder<impl Write>,
-    name: &str,
-    mode: u32,
-    size: u64,
-    bytes: impl Read,
-) -> io::Result<()> {
+fn append<W: Write>(to: &mut W, name: &str, mode: u32, size: u64, bytes: impl Read) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(if name.ends_with('/') { EntryType::Directory } else { EntryType::Regular });
+    header.set_path(name)?;
     header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
     header.set_size(size);
-    builder.append_data(&mut header, name, bytes.take(size))
+    header.set_cksum();
+    to.write_all(header.as_bytes())?;
+    let copied = io::copy(&mut bytes.take(size), to)?;
+    if copied < size {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` is shorter than it was")));
+    }
+    to.write_all(&END[..padding(size)])
 }
 
 /// Returns the document that makes a docker archive of an OCI layout.

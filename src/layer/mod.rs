@@ -14,6 +14,7 @@ pub use cache::{Cache, CacheError, Pruned, Usage};
 pub use directory::{DirectoryError, write_dir};
 pub use plan::{LayerPlan, PlannedEntry, PlannedLayer, plan};
 pub use tar::{BLOCK, TarError};
+pub(crate) use tar::{END, padding};
 pub use write::{Layer, LayerError, write};
 
 /// The version of everything that decides a byte of a layer: the tar, the groups it is cut into, the members. Other

@@ -16,7 +16,7 @@ use crate::spec::Epoch;
 /// The unit of a tar, in bytes.
 pub const BLOCK: usize = 512;
 /// What a tar ends with.
-pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 const NAME_MAX: usize = 100;
 const PREFIX_MAX: usize = 155;
 const ID_MAX: u32 = 0o7_777_777;
@@ -60,7 +60,7 @@ pub enum TarError {
 }
 
 /// Returns how many zeros follow the `size` bytes of a file.
-pub(super) fn padding(size: u64) -> usize {
+pub(crate) fn padding(size: u64) -> usize {
     let over = (size % BLOCK as u64) as usize;
     if over == 0 { 0 } else { BLOCK - over }
 }
