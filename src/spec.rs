@@ -462,7 +462,7 @@ impl From<Algorithm> for Compression {
     /// Returns `algorithm` at its default level, chosen by the table that `cargo bench --bench layers` prints.
     fn from(algorithm: Algorithm) -> Self {
         let level = match algorithm {
-            Algorithm::Gzip => 6,
+            Algorithm::Gzip => 5,
             Algorithm::Zstd => 3,
             Algorithm::None => 0,
         };

@@ -186,6 +186,7 @@ mod tests {
     const BLOBS: &str = "\
 none 0 5350912 sha256:7deb0d98b2b25e87c0d40d2c934adb134a61d1cdfefc082839b9644c4fceccfe
 gzip 1 2814914 sha256:f1baef661d36d46ff197bf7f2f9e8d1cbd4a37879541270acac85b03c0c2eb24
+gzip 5 2913813 sha256:47b1c66437979ea47e6ade1fe791a4b3621066749663dff4f140075835481b48
 gzip 6 2852370 sha256:daca806e83651e972943761d103f4ff2bc615011ba5dc2a31b659f6286643a51
 gzip 9 2670615 sha256:837d14b8d828a24416f2aabb275fb9a6f06623e17cc39b9c2d914f0aa779ad80
 gzip 12 2625376 sha256:11acb5a810f3a0d32ad0fe3eac2e951efd38d8cff248d437cbd43770450d7f8e
@@ -294,9 +295,11 @@ zstd 19 2556526 sha256:723e51b45e64c7c118012bddf86bfb840974c75ddcfc3218f1faaee4d
     #[test]
     fn the_bytes_of_this_format_version() {
         let mut found = String::new();
-        for (algorithm, levels) in
-            [(Algorithm::None, &[0][..]), (Algorithm::Gzip, &[1, 6, 9, 12]), (Algorithm::Zstd, &[1, 3, 19])]
-        {
+        for (algorithm, levels) in [
+            (Algorithm::None, &[0][..]),
+            (Algorithm::Gzip, &[1, 5, 6, 9, 12]),
+            (Algorithm::Zstd, &[1, 3, 19]),
+        ] {
             for level in levels {
                 let (layer, _) = written(Compression::at_level(algorithm, *level).unwrap(), 2);
                 let (digest, size) = (layer.descriptor.digest(), layer.descriptor.size());
