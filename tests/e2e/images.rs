@@ -325,3 +325,22 @@ fn ping_works_for_a_normal_user() {
     let forbidden = ping(&["--cap-drop", "NET_RAW"]);
     assert_ne!(forbidden.status, 0, "{forbidden}");
 }
+
+/// Whatever two programs of this machine need of the C library, they share the layer that has it, and no other that
+/// holds the programs.
+#[test]
+fn programs_share_the_layer_of_the_c_library() {
+    let layers = |program: &str, layering: &str| {
+        let workspace = Workspace::new();
+        workspace.results(["build", program, "--layers", layering, "-o", "type=oci,dest=out.tar"]);
+        let image = Layout::from_archive(&workspace.path("out.tar")).image();
+        let names = image.layers.iter().map(|layer| layer.file_name().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    for layering in ["auto", "package"] {
+        let (one, other) = (layers("bash", layering), layers("find", layering));
+        assert_eq!(one[0], other[0], "{layering}");
+        assert!(one.len() > 1 && one[1..] != other[1..], "{layering}: {one:?} {other:?}");
+    }
+    assert_ne!(layers("bash", "single"), layers("find", "single"));
+}

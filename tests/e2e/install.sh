@@ -14,6 +14,8 @@ packages=(
     bash bind9-dnsutils bridge-utils bzip2 conntrack curl ethtool fping iproute2 iputils-arping iputils-ping
     iputils-tracepath jq libxml2-utils mini-httpd mtr-tiny ncat net-tools netcat-openbsd nmap openssl socat sqlite3
     tcpdump telnet tidy traceroute whois xz-utils
+    # what `cargo bench --bench layers` measures beside us
+    buildah pigz
     # a second kind of packages; Python's packages, one of which has the scanner
     python3-venv rpm
     # what a minimal Debian lacks

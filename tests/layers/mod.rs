@@ -1,9 +1,10 @@
-//! Layers as a whole: killed builds, cores, memory.
+//! Layers as a whole: killed builds, cores, memory, file systems, the size of the cache.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use minimage::oci::Digest;
 use tempfile::TempDir;
@@ -18,7 +19,11 @@ struct Source {
 
 impl Source {
     fn new(len: u64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::below(&std::env::temp_dir(), len)
+    }
+
+    fn below(place: &Path, len: u64) -> Self {
+        let directory = tempfile::tempdir_in(place).unwrap();
         let program = directory.path().join("root/bin/program");
         fs::create_dir_all(program.parent().unwrap()).unwrap();
         fs::write(&program, elf()).unwrap();
@@ -122,4 +127,47 @@ fn a_file_larger_than_memory_fits() {
     let source = Source::new(300 << 20);
     let limited = ["sh", "-c", "ulimit -v 262144 && exec \"$@\"", "sh"];
     assert!(digest(source.build(&limited, "layout")).starts_with("sha256:"));
+}
+
+/// Neither that of the source, nor those of the cache and the layout.
+#[test]
+fn the_file_system_does_not_matter() {
+    let (memory, disk) = (Path::new("/dev/shm"), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let device = |place: &Path| fs::metadata(place).map(|metadata| metadata.dev());
+    match device(memory) {
+        Err(error) => return require::skip("tmpfs", &format!("/dev/shm: {error}")),
+        Ok(one) if one == device(disk).unwrap() => {
+            return require::skip("tmpfs", "/dev/shm is on the file system of the build");
+        }
+        Ok(_) => {}
+    }
+    let (memory, disk) = (Source::below(memory, 5 << 20), Source::below(disk, 5 << 20));
+    let expected = digest(disk.build(&["env"], "layout"));
+    for layout in ["layout", "layout", "another"] {
+        assert_eq!(digest(memory.build(&["env"], layout)), expected);
+        check(&memory.place(layout));
+    }
+}
+
+/// A build leaves no more in the cache than it may hold: what was of use longest ago goes.
+#[test]
+fn a_build_trims_the_cache() {
+    let source = Source::new(1 << 20);
+    let expected = digest(source.build(&["env"], "layout"));
+    let usage = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_minimage"));
+        isolate(&mut command, source.directory.path());
+        command.args(["cache", "du", "--format", "json", "--cache-dir"]).arg(source.place("cache"));
+        digest(command)
+    };
+    let before = usage();
+    // Nothing but its length is large.
+    let old = source.place("cache/v1/blobs/blobs/sha256").join("0".repeat(64));
+    let file = File::create(&old).unwrap();
+    file.set_len(3 << 30).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    assert_ne!(usage(), before);
+    assert_eq!(digest(source.build(&["env"], "layout")), expected);
+    assert!(!old.exists());
+    assert_eq!(usage(), before);
 }
