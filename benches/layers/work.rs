@@ -16,7 +16,7 @@ use minimage::layer::{self, Cache};
 use minimage::oci::{Hasher, Layout};
 use minimage::path::RawPath;
 use minimage::resolve::Resolution;
-use minimage::rootfs::HostRootfs;
+use minimage::rootfs::{CachedRootfs, HostRootfs};
 use minimage::roots::{Keep, Origin, Root};
 use minimage::spec::{Algorithm, Compression, ConfigEdits, Epoch, LayerOptions, Layering};
 
@@ -53,6 +53,7 @@ fn threads() -> NonZeroUsize {
 
 fn build(tree: &Path, path: &Path, compression: Compression, cache: Option<&Path>) {
     let rootfs = HostRootfs::open_directory(tree).unwrap();
+    let nodes = CachedRootfs::new(&rootfs);
     let mut closure = Closure::new();
     let mut open = vec![tree.to_owned()];
     while let Some(directory) = open.pop() {
@@ -64,7 +65,7 @@ fn build(tree: &Path, path: &Path, compression: Compression, cache: Option<&Path
             let inside = format!("/{}", entry.path().strip_prefix(tree).unwrap().display());
             let keep = Keep::Program { name: RawPath::from(inside.as_str()), to: None };
             let root = Root { keep, origin: Origin::Argument(String::new()) };
-            closure.take(&rootfs, Demand::of_root(&root, RawPath::from(inside.as_str()))).unwrap();
+            closure.take(&nodes, Demand::of_root(&root, RawPath::from(inside.as_str()))).unwrap();
         }
     }
     let options = LayerOptions { layering: Layering::Single, compression, threads: threads() };
