@@ -1,7 +1,7 @@
 //! A shell script -> the literal words in command position: the programs it would run, as far as a reader sees.
 //!
-//! No shell is imitated: variables, command substitutions inside words, functions and `eval` stay unknown. What is
-//! found is looked up later, and what is not found is only a warning.
+//! No shell is imitated: variables, functions and `eval` stay unknown. Command substitutions are scripts of their own.
+//! What is found is looked up later, and what is not found is only a warning.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 pub const SCRIPT_MAX: u64 = 1 << 20;
 /// The most words that one script yields.
 const WORDS_MAX: usize = 10_000;
+/// How often a script is read at most, on the whole: substitutions inside of substitutions are read again.
+const DEPTH_MAX: usize = 8;
 
 /// Words that the shell runs itself, and words of its grammar after which a command follows or not.
 const BUILTINS: [&str; 63] = [
@@ -78,78 +80,136 @@ const BUILTINS: [&str; 63] = [
 ];
 const MORE_BUILTINS: [&str; 4] = ["unalias", "unset", "wait", "suspend"];
 /// Words after which a command begins.
-const OPENERS: [&str; 12] =
-    ["!", "do", "elif", "else", "exec", "if", "nohup", "then", "time", "until", "while", "{"];
+const OPENERS: [&str; 10] = ["!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"];
 const CLOSERS: [&str; 3] = ["done", "fi", "}"];
+/// Programs, and `exec` of the shell, that run the command among their arguments.
+const RUNNERS: [&str; 8] = ["env", "exec", "ionice", "nice", "nohup", "setsid", "timeout", "xargs"];
+/// The options of those that take the next word.
+const RUNNERS_OPTIONS: [&str; 9] = ["-C", "-E", "-I", "-a", "-c", "-d", "-k", "-s", "-u"];
 
 /// Returns the literal command words of `script`, each once, sorted. Names of functions that it defines are left out.
 pub fn command_words(script: &[u8]) -> Vec<Vec<u8>> {
-    let mut words = BTreeSet::new();
-    let mut functions = BTreeSet::new();
-    let mut scanner = Scanner { rest: script, heredocs: Vec::new() };
-    let mut is_command = true;
-    let mut is_case_pattern = false;
-    let mut previous: Option<Vec<u8>> = None;
-    while let Some(token) = scanner.next() {
-        match token {
-            Token::Separator => is_command = true,
-            Token::CaseEnd => {
-                is_command = false;
-                is_case_pattern = true;
-            }
-            Token::Close => {
-                // `name()` defines a function; `pattern)` begins the commands of a case.
-                is_command = true;
-                is_case_pattern = false;
-            }
-            Token::Function => {
-                functions.extend(previous.take());
-                is_command = true;
-            }
-            Token::Redirection => {
-                scanner.skip_word();
-            }
-            Token::Word(word) => {
-                let text = word.literal.as_deref().and_then(|literal| str::from_utf8(literal).ok());
-                if is_case_pattern {
-                    is_case_pattern = text != Some("esac");
-                    continue;
+    let mut found = Found::default();
+    let mut unread = vec![Part::Script(script)];
+    let mut left = script.len().saturating_mul(DEPTH_MAX);
+    while let Some(part) = unread.pop()
+        && left > 0
+    {
+        let (Part::Script(text) | Part::Text(text)) = part;
+        left = left.saturating_sub(text.len());
+        let mut scanner = Scanner { rest: text, heredocs: Vec::new(), parts: Vec::new() };
+        match part {
+            Part::Script(_) => found.read(&mut scanner),
+            Part::Text(_) => scanner.skip_text(),
+        }
+        unread.extend(scanner.parts);
+    }
+    let Found { words, functions } = found;
+    words.into_iter().filter(|word| !functions.contains(word)).collect()
+}
+
+/// Where in a command the next word stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Position {
+    /// Where its name is.
+    Command,
+    /// Among the arguments of something that runs a command: options come first.
+    Runner,
+    /// After an option that takes this word.
+    RunnerValue,
+    /// Among its arguments.
+    Argument,
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Found {
+    words: BTreeSet<Vec<u8>>,
+    functions: BTreeSet<Vec<u8>>,
+}
+
+impl Found {
+    /// Reads the script before `scanner`.
+    fn read(&mut self, scanner: &mut Scanner<'_>) {
+        let mut position = Position::Command;
+        let mut is_case_pattern = false;
+        let mut previous: Option<Vec<u8>> = None;
+        while let Some(token) = scanner.next() {
+            match token {
+                Token::Separator => position = Position::Command,
+                Token::CaseEnd => {
+                    position = Position::Argument;
+                    is_case_pattern = true;
                 }
-                if !is_command {
-                    if text == Some("in") && previous.as_deref() == Some(b"case") {
-                        is_case_pattern = true;
-                        previous = None;
-                    }
-                    continue;
+                Token::Close => {
+                    // `name()` defines a function; `pattern)` begins the commands of a case.
+                    position = Position::Command;
+                    is_case_pattern = false;
                 }
-                match text {
-                    Some(text) if OPENERS.contains(&text) => {}
-                    Some(text) if CLOSERS.contains(&text) => is_command = false,
-                    Some(text) if is_assignment(text) => {}
-                    Some("function") => {
-                        functions.extend(scanner.next_literal());
-                    }
-                    Some("case") => {
-                        is_command = false;
-                        previous = Some(b"case".to_vec());
+                Token::Function => {
+                    self.functions.extend(previous.take());
+                    position = Position::Command;
+                }
+                Token::Redirection => scanner.skip_word(),
+                Token::Word(word) => {
+                    let text = word.literal.as_deref().and_then(|literal| str::from_utf8(literal).ok());
+                    if is_case_pattern {
+                        is_case_pattern = text != Some("esac");
                         continue;
                     }
-                    Some(text) if BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) => {
-                        is_command = false
-                    }
-                    Some(text) => {
-                        is_command = false;
-                        if words.len() < WORDS_MAX && is_program_name(text) {
-                            words.insert(text.as_bytes().to_vec());
+                    if position == Position::Argument {
+                        if text == Some("in") && previous.as_deref() == Some(b"case") {
+                            is_case_pattern = true;
+                            previous = None;
                         }
+                        continue;
                     }
-                    None => is_command = false,
+                    if text == Some("function") && position == Position::Command {
+                        self.functions.extend(scanner.next_literal());
+                    }
+                    position = self.read_word(position, text);
+                    previous = word.literal;
                 }
-                previous = word.literal;
             }
         }
     }
-    words.into_iter().filter(|word| !functions.contains(word)).collect()
+
+    /// Reads a word at `position`, `None` if it is only known at run time; returns where the next one stands.
+    fn read_word(&mut self, position: Position, text: Option<&str>) -> Position {
+        let Some(text) = text else { return Position::Argument };
+        let is_number = text.starts_with(|first: char| first.is_ascii_digit());
+        match position {
+            Position::Argument => return Position::Argument,
+            Position::RunnerValue => return Position::Runner,
+            Position::Runner if RUNNERS_OPTIONS.contains(&text) => return Position::RunnerValue,
+            Position::Runner if text.starts_with('-') || is_number || !is_program_name(text) => {
+                return Position::Runner;
+            }
+            Position::Runner | Position::Command => {}
+        }
+        match text {
+            _ if OPENERS.contains(&text) || is_assignment(text) || text == "function" => position,
+            _ if RUNNERS.contains(&text) => {
+                if text != "exec" {
+                    self.add(text);
+                }
+                Position::Runner
+            }
+            _ if CLOSERS.contains(&text) || BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) => {
+                Position::Argument
+            }
+            _ => {
+                self.add(text);
+                Position::Argument
+            }
+        }
+    }
+
+    fn add(&mut self, text: &str) {
+        if self.words.len() < WORDS_MAX && is_program_name(text) {
+            self.words.insert(text.as_bytes().to_vec());
+        }
+    }
 }
 
 fn is_assignment(text: &str) -> bool {
@@ -187,9 +247,20 @@ enum Token {
 struct Scanner<'a> {
     rest: &'a [u8],
     heredocs: Vec<(Vec<u8>, bool)>,
+    /// What was passed over and may hold commands.
+    parts: Vec<Part<'a>>,
 }
 
-impl Scanner<'_> {
+/// A part of a script.
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    /// Commands.
+    Script(&'a [u8]),
+    /// Something else, in which there may be command substitutions.
+    Text(&'a [u8]),
+}
+
+impl<'a> Scanner<'a> {
     fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
     }
@@ -292,57 +363,56 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads one word. What `$` and backquotes stand for is not known; their text is passed over.
+    /// Reads one word. What `$` and backquotes stand for is not known, but for a default: `${PAGER-less}` may well be
+    /// `less`.
     fn word(&mut self) -> Word {
-        let mut literal = Some(Vec::new());
-        let push = |literal: &mut Option<Vec<u8>>, byte| {
-            if let Some(text) = literal {
-                text.push(byte);
-            }
-        };
+        let mut literal = Vec::new();
+        let mut unknown: Vec<Option<&[u8]>> = Vec::new();
         let mut quote = None;
         while let Some(byte) = self.peek() {
             match (byte, quote) {
                 (b'\'', Some(b'\'')) | (b'"', Some(b'"')) => quote = None,
-                (byte, Some(b'\'')) => push(&mut literal, byte),
+                (byte, Some(b'\'')) => literal.push(byte),
                 (b'\\', _) => {
                     self.skip(1);
                     match self.peek() {
                         Some(b'\n') | None => {}
-                        Some(escaped) => push(&mut literal, escaped),
+                        Some(escaped) => literal.push(escaped),
                     }
                 }
                 (b'$', _) => {
-                    literal = None;
-                    self.skip_expansion();
+                    unknown.push(self.skip_expansion());
                     continue;
                 }
                 (b'`', _) => {
-                    literal = None;
-                    self.skip(1);
-                    let end = self.rest.iter().position(|byte| *byte == b'`').unwrap_or(self.rest.len());
-                    self.skip(end);
+                    unknown.push(None);
+                    self.skip_backquoted();
+                    continue;
                 }
-                (byte, Some(_)) => push(&mut literal, byte),
+                (byte, Some(_)) => literal.push(byte),
                 (b'\'' | b'"', None) => quote = Some(byte),
                 (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'<' | b'>', None) => {
                     break;
                 }
-                (byte, None) => push(&mut literal, byte),
+                (byte, None) => literal.push(byte),
             }
             self.skip(1);
         }
         // A digit before `<` or `>` is the number of a file, not a word.
-        if matches!(self.peek(), Some(b'<' | b'>'))
-            && literal.as_ref().is_some_and(|text| text.iter().all(u8::is_ascii_digit))
-        {
-            literal = None;
-        }
+        let is_file_number =
+            matches!(self.peek(), Some(b'<' | b'>')) && literal.iter().all(u8::is_ascii_digit);
+        let literal = match unknown.as_slice() {
+            _ if is_file_number => None,
+            [] => Some(literal),
+            // With anything around it, it is a part of something else.
+            [default] if literal.is_empty() => default.map(<[u8]>::to_vec),
+            _ => None,
+        };
         Word { literal }
     }
 
-    /// Passes over `$name`, `${…}`, `$(…)` and `$((…))`.
-    fn skip_expansion(&mut self) {
+    /// Passes over `$name`, `${…}`, `$(…)` and `$((…))`; returns the value that it has by default.
+    fn skip_expansion(&mut self) -> Option<&'a [u8]> {
         self.skip(1);
         let (open, close) = match self.peek() {
             Some(b'(') => (b'(', b')'),
@@ -351,9 +421,10 @@ impl Scanner<'_> {
                 let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
                 let name = self.rest.iter().take_while(|byte| is_name(byte)).count();
                 self.skip(name.max(usize::from(self.peek().is_some_and(|byte| b"@*#?!$-".contains(&byte)))));
-                return;
+                return None;
             }
         };
+        let text = self.rest;
         let mut depth = 0_usize;
         while let Some(byte) = self.peek() {
             self.skip(1);
@@ -364,8 +435,33 @@ impl Scanner<'_> {
             } else if byte == close {
                 depth = depth.saturating_sub(1);
                 if depth == 0 {
-                    return;
+                    break;
                 }
+            }
+        }
+        let len = text.len().saturating_sub(self.rest.len());
+        let is_closed = depth == 0;
+        let inside = text.get(1..len.saturating_sub(usize::from(is_closed))).unwrap_or_default();
+        let is_script = open == b'(' && !inside.starts_with(b"(");
+        self.parts.push(if is_script { Part::Script(inside) } else { Part::Text(inside) });
+        if open == b'{' { default_of(inside) } else { None }
+    }
+
+    /// Passes over `` `…` ``.
+    fn skip_backquoted(&mut self) {
+        self.skip(1);
+        let end = self.rest.iter().position(|byte| *byte == b'`').unwrap_or(self.rest.len());
+        self.parts.extend(self.rest.get(..end).map(Part::Script));
+        self.skip(end.saturating_add(1));
+    }
+
+    /// Passes over everything.
+    fn skip_text(&mut self) {
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'$' => drop(self.skip_expansion()),
+                b'`' => self.skip_backquoted(),
+                _ => self.skip(1),
             }
         }
     }
@@ -386,6 +482,15 @@ impl Scanner<'_> {
             }
         }
     }
+}
+
+/// Returns the default in `NAME-default`, `NAME=default`, and the same with a colon.
+fn default_of(expansion: &[u8]) -> Option<&[u8]> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let name = expansion.iter().take_while(|byte| is_name(byte)).count();
+    let rest = expansion.get(name..)?;
+    let rest = rest.strip_prefix(b":").unwrap_or(rest);
+    rest.strip_prefix(b"-").or(rest.strip_prefix(b"="))
 }
 
 #[cfg(test)]
@@ -409,9 +514,20 @@ mod tests {
             ("( cd /; find . ) & wait", "find"),
             ("# comment; mkfs\ntrue # rm\n", ""),
             ("'quoted name' x; \"stat\" y", "stat"),
-            ("echo `rm x` $(rm y)", ""),
+            ("echo `rm x` $(ls y)", "ls rm"),
+            (
+                "a=$(dirname \"$(readlink -f $0)\"); b=\"`uname` $((1 + $(wc -l)))\"",
+                "dirname readlink uname wc",
+            ),
+            ("x=${y:-$(id -u)}; ${PAGER:-less} f; \"${AWK=awk}\" g; ${A-b}c; ${A+d}", "awk id less"),
+            (
+                "exec env -u A FOO=1 xargs -n 1 -I % sort; exec -a q date; nohup timeout 5s tail",
+                "date env nohup sort tail timeout xargs",
+            ),
+            ("f() { ls; }; x=$(f)", "ls"),
             ("! grep -q x || time sleep 1", "grep sleep"),
             ("a\\\nb c", "ab"),
+            ("$($($(ls", "ls"),
             ("diff <(sort a) <(uniq b)", "diff sort uniq"),
             ("ls 'unclosed", "ls"),
             ("[ -x /bin/a ] && /bin/a", "/bin/a"),
