@@ -58,10 +58,24 @@ pub fn groups(text: &[u8]) -> Vec<Group> {
     lines(text).filter_map(group).collect()
 }
 
+/// Where the password of a user is looked for (passwd(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Password {
+    /// Nowhere: none fits, and everything else that an account is for works. A user of `Shadow` whom no shadow file
+    /// knows is turned away by PAM, even with a key.
+    None,
+    /// In `/etc/shadow`.
+    Shadow,
+}
+
 impl User {
     /// Returns the line of `/etc/passwd`, without anything about the person.
-    pub fn line(&self) -> Vec<u8> {
-        let numbers = format!(":x:{}:{}::", self.uid, self.gid);
+    pub fn line(&self, password: Password) -> Vec<u8> {
+        let password = match password {
+            Password::None => '*',
+            Password::Shadow => 'x',
+        };
+        let numbers = format!(":{password}:{}:{}::", self.uid, self.gid);
         [&self.name, numbers.as_bytes(), &self.home, b":", &self.shell, b"\n"].concat()
     }
 }
@@ -100,8 +114,11 @@ mod tests {
     fn people_stay_out_of_lines() {
         let text = b"root:secret:0:0:The Boss,Room 1:/root:/bin/bash\n# no\n+nis::::::\nbad:x:-1:0::/:/\nshort:x:1\n\
             www:x:33:33::/var/www:\n";
-        let lines: Vec<_> = users(text).iter().map(|user| String::from_utf8(user.line()).unwrap()).collect();
-        assert_eq!(lines, ["root:x:0:0::/root:/bin/bash\n", "www:x:33:33::/var/www:\n"]);
+        let lines = |password| -> Vec<_> {
+            users(text).iter().map(|user| String::from_utf8(user.line(password)).unwrap()).collect()
+        };
+        assert_eq!(lines(Password::None), ["root:*:0:0::/root:/bin/bash\n", "www:*:33:33::/var/www:\n"]);
+        assert_eq!(lines(Password::Shadow), ["root:x:0:0::/root:/bin/bash\n", "www:x:33:33::/var/www:\n"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::collect::Collector;
 use super::place::landing;
 use super::problem::{Problem, ResolveError};
 use crate::closure::{Access, Cause, Content, Demand};
-use crate::formats::accounts::{self, ACCOUNTS_MAX, Group, User};
+use crate::formats::accounts::{self, ACCOUNTS_MAX, Group, Password, User};
 use crate::formats::{nsswitch, tmpfiles};
 use crate::glob::Glob;
 use crate::path::{RawPath, show};
@@ -15,6 +15,7 @@ use crate::roots::Origin;
 use crate::spec::Generated;
 
 const PASSWD: &str = "/etc/passwd";
+const SHADOW: &str = "/etc/shadow";
 const GROUP: &str = "/etc/group";
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 /// What tells a service manager which directories to make (tmpfiles.d(5)).
@@ -27,8 +28,8 @@ const DATABASES: [(&str, &str); 4] =
 
 /// The accounts of the source.
 #[derive(Default)]
-struct Accounts {
-    users: Vec<User>,
+pub(super) struct Accounts {
+    pub(super) users: Vec<User>,
     groups: Vec<Group>,
 }
 
@@ -122,7 +123,10 @@ impl Collector<'_> {
         self.add_owners(&accounts, &mut needed);
         let users = self.image_users(&accounts, &mut needed);
         let groups = image_groups(&accounts, &users, &needed);
-        let passwd: Vec<u8> = users.iter().flat_map(User::line).collect();
+        let shadow = landing(self.rootfs(), &SHADOW.into(), b"")?;
+        let has_shadow = shadow.is_some_and(|landing| self.closure.entry(&landing.path).is_some());
+        let password = if has_shadow { Password::Shadow } else { Password::None };
+        let passwd: Vec<u8> = users.iter().flat_map(|user| user.line(password)).collect();
         let group: Vec<u8> = groups.iter().flat_map(Group::line).collect();
         let causes = |needed: BTreeMap<u32, Vec<Cause>>| {
             let first = needed.into_values().filter_map(|causes| causes.into_iter().next());
@@ -223,9 +227,11 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Makes the home directory of the user that the image runs as.
+    /// Makes the home directory of the user that the image runs as: programs keep what they know there.
     fn make_home(&mut self, accounts: &Accounts) -> Result<(), ResolveError> {
-        let Some(run_as) = self.inputs.user else { return Ok(()) };
+        let Some(run_as) = self.inputs.user else {
+            return self.make_directory(b"/root", 0o700, "0", "0", Cause::Layout);
+        };
         let Some(user) = accounts.user(&run_as.user).filter(|user| user.uid != 0) else { return Ok(()) };
         let is_path = user.home.starts_with(b"/") && user.home.len() > 1;
         if is_path && !user.home.starts_with(b"/nonexistent") {
@@ -303,7 +309,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    fn accounts(&self) -> Result<Accounts, ResolveError> {
+    pub(super) fn accounts(&self) -> Result<Accounts, ResolveError> {
         Ok(Accounts {
             users: accounts::users(&self.source_text(&PASSWD.into(), ACCOUNTS_MAX)?),
             groups: accounts::groups(&self.source_text(&GROUP.into(), ACCOUNTS_MAX)?),
