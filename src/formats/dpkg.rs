@@ -237,6 +237,17 @@ pub fn list(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|line| line.starts_with(b"/") && *line != b"/." && *line != b"/")
 }
 
+/// Returns the lines of `bytes`, the registry of ucf(1): a package, and a path that its scripts made.
+pub fn ucf_registry(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| {
+        let end = line.iter().position(u8::is_ascii_whitespace)?;
+        let (package, path) = line.split_at_checked(end)?;
+        let path = path.trim_ascii();
+        let package = str::from_utf8(package).ok().filter(|package| !package.is_empty())?;
+        (path.len() > 1 && path.starts_with(b"/")).then_some((package, path))
+    })
+}
+
 /// Returns the lines of `bytes`, a list of checksums of one package.
 pub fn md5sums(bytes: &[u8]) -> impl Iterator<Item = Md5Line<'_>> {
     bytes.split(|byte| *byte == b'\n').filter_map(|text| {

@@ -1,7 +1,7 @@
 //! `/var/lib/dpkg` -> [`PackageDb`]: the status of all packages at once, the lists of their paths when they are needed.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::directories::Directories;
 use super::index::LazyIndex;
@@ -18,6 +18,8 @@ const STATUS: &str = "/var/lib/dpkg/status";
 const STATUS_PARTS: &str = "/var/lib/dpkg/status.d";
 const INFO: &str = "/var/lib/dpkg/info";
 const DIVERSIONS: &str = "/var/lib/dpkg/diversions";
+/// Configuration that packages install by their scripts, so that no list has it (ucf(1)).
+const UCF_REGISTRY: &str = "/var/lib/ucf/registry";
 /// Where links to the chosen alternatives are (update-alternatives(1)).
 const ALTERNATIVES: &[u8] = b"/etc/alternatives/";
 
@@ -28,6 +30,8 @@ pub struct Dpkg<'a> {
     kept: Vec<Kept>,
     directories: Directories<'a>,
     diversions: OnceCell<Vec<Moved>>,
+    /// The paths in the registry, by the name of their package.
+    registered: OnceCell<HashMap<String, Vec<Vec<u8>>>>,
     index: LazyIndex,
 }
 
@@ -95,15 +99,22 @@ impl<'a> Dpkg<'a> {
             kept,
             directories: Directories::new(rootfs),
             diversions: OnceCell::new(),
+            registered: OnceCell::new(),
             index: LazyIndex::default(),
         }))
     }
 
-    /// Returns the paths of the package as its list spells them.
+    /// Returns the paths of the package as its list and the registry spell them.
     fn spelled(&self, package: PackageId) -> Result<Vec<Vec<u8>>, PackageError> {
         let bytes = |path| read_real(self.rootfs, path, dpkg::FILE_MAX);
         Ok(match &self.kept[package.0].paths {
-            Paths::List(path) => dpkg::list(&bytes(path)?).map(<[u8]>::to_vec).collect(),
+            Paths::List(path) => {
+                let mut paths: Vec<_> = dpkg::list(&bytes(path)?).map(<[u8]>::to_vec).collect();
+                paths.extend(
+                    self.registered()?.get(&self.package(package).name).into_iter().flatten().cloned(),
+                );
+                paths
+            }
             Paths::Md5sums(path) => {
                 dpkg::md5sums(&bytes(path)?).map(|line| [b"/", line.path].concat()).collect()
             }
@@ -158,6 +169,18 @@ impl<'a> Dpkg<'a> {
             }
         }
         Ok(self.diversions.get_or_init(|| moved))
+    }
+
+    fn registered(&self) -> Result<&HashMap<String, Vec<Vec<u8>>>, PackageError> {
+        if let Some(known) = self.registered.get() {
+            return Ok(known);
+        }
+        let bytes = read(self.rootfs, &UCF_REGISTRY.into(), dpkg::FILE_MAX)?.unwrap_or_default();
+        let mut registered: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
+        for (package, path) in dpkg::ucf_registry(&bytes) {
+            registered.entry(package.to_owned()).or_default().push(path.to_vec());
+        }
+        Ok(self.registered.get_or_init(|| registered))
     }
 
     /// Returns the target of the link at `path`, if a link is there.
