@@ -180,6 +180,9 @@ impl Explain for SourceError {
 pub struct Search {
     /// The directories in which a program given by name is looked up, in order.
     pub path: Vec<RawPath>,
+    /// The directories in which the files of the image look programs up, in order. The PATH of whoever builds is not
+    /// among them: everybody gets the same image.
+    pub path_inside: Vec<RawPath>,
     /// LD_LIBRARY_PATH of the process to come.
     pub library_path: Option<Vec<u8>>,
     /// LD_PRELOAD of the process to come.
@@ -267,6 +270,7 @@ impl Search {
     pub fn standard() -> Self {
         Self {
             path: STANDARD_PATH.map(RawPath::from).into(),
+            path_inside: STANDARD_PATH.map(RawPath::from).into(),
             library_path: None,
             preload: None,
             preloads: Preloads::None,

@@ -18,12 +18,24 @@ use crate::tree_text::{Tree, testdata};
 use crate::{answer, golden};
 
 /// What a tree asks for.
-#[derive(Default)]
 struct Request {
     roots: Vec<Root>,
     selection: Selection,
     user: Option<RunAs>,
     rules: Vec<(String, String)>,
+    search: Search,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            roots: Vec::new(),
+            selection: Selection::default(),
+            user: None,
+            rules: Vec::new(),
+            search: Search::standard(),
+        }
+    }
 }
 
 impl Request {
@@ -48,6 +60,7 @@ impl Request {
             "--with-user" => selection.users.push(value.to_owned()),
             "--nss" => selection.nss.push(value.to_owned()),
             "--user" => self.user = Some(value.parse().unwrap()),
+            "PATH" => self.search.path = value.split(':').map(RawPath::from).collect(),
             "own" => selection.own_directories.push(value.into()),
             "rule" => self.rules.push((line.to_owned(), format!("[[rule]]\n{}", value.replace("; ", "\n")))),
             _ => panic!("unknown request: {line}"),
@@ -73,7 +86,7 @@ fn answer(text: &str, name: &str) -> String {
         rootfs: &rootfs,
         packages: packages.as_deref(),
         roots: &request.roots,
-        search: &Search::standard(),
+        search: &request.search,
         selection: &request.selection,
         rules: &Catalogue::with(&request.rules).unwrap(),
         user: request.user.as_ref(),

@@ -116,10 +116,8 @@ fn image(
     base: Option<&dyn Rootfs>,
     stages: &[&dyn Rootfs],
 ) -> Result<Outcome, StepError> {
-    let search = Search {
-        path: request.path.iter().map(|directory| RawPath::from(directory.as_str())).collect(),
-        ..Search::standard()
-    };
+    let path: Vec<_> = request.path.iter().map(|directory| RawPath::from(directory.as_str())).collect();
+    let search = Search { path_inside: path.clone(), path, ..Search::standard() };
     // A build file names what it copies, and an image knows whose its files are.
     let mut selection =
         Selection { sensitive: SensitiveFiles::Allow, unowned: Unowned::AsInSource, ..Selection::default() };

@@ -342,12 +342,16 @@ impl SourceArguments {
     /// Returns how names are looked up there; `own` is the PATH that the source itself has.
     pub(super) fn search(&self, own: Option<&[RawPath]>) -> Search {
         let standard = Search::standard();
+        let path_inside = match own {
+            Some(own) => completed(own.to_vec(), standard.path),
+            None => standard.path,
+        };
         Search {
-            path: match (&self.from, own) {
-                (None, _) => completed(user_path(), standard.path),
-                (Some(_), Some(own)) => completed(own.to_vec(), standard.path),
-                (Some(_), None) => standard.path,
+            path: match self.from {
+                None => completed(user_path(), path_inside.clone()),
+                Some(_) => path_inside.clone(),
             },
+            path_inside,
             cache: if self.assume_ldconfig { CacheSource::AssumeLdconfig } else { CacheSource::AsInSource },
             dlopen: self.dlopen,
             hwcaps: match self.hwcaps.as_slice() {

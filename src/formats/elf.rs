@@ -563,6 +563,23 @@ impl Elf {
         Ok(is_there)
     }
 
+    /// Returns the strings in read-only data, each between two NULs, that `is_wanted`.
+    ///
+    /// # Errors
+    /// [`ElfError::Read`].
+    pub fn strings(
+        &self,
+        file: &dyn ReadAt,
+        is_wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<BTreeSet<Vec<u8>>, ElfError> {
+        let mut strings = BTreeSet::new();
+        self.visit_constants(file, |bytes| {
+            let wanted = bytes.split(|byte| *byte == 0).filter(|text| !text.is_empty() && is_wanted(text));
+            strings.extend(wanted.map(<[u8]>::to_vec));
+        })?;
+        Ok(strings)
+    }
+
     /// Shows each stretch of read-only data to `visit`.
     fn visit_constants(&self, file: &dyn ReadAt, mut visit: impl FnMut(&[u8])) -> Result<(), ElfError> {
         let window = Window::new(file);

@@ -391,7 +391,11 @@ impl<'a> Collector<'a> {
             self.problems.push(Problem::NotAProgram { path: path.clone(), what });
             return Ok(None);
         }
-        let script = match self.resolver.script(path)? {
+        let script = match depth {
+            Depth(0) => self.resolver.script(path)?,
+            _ => self.resolver.script_inside(path)?,
+        };
+        let script = match script {
             Ok(script) => script,
             Err(problem) => {
                 self.problems.push(problem);

@@ -14,6 +14,9 @@ use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Kind, chase};
 use crate::spec::PackageData;
 
+/// How the names of modules end, in languages whose interpreters programs have built in.
+const MODULE_SUFFIXES: [&[u8]; 6] = [b".lua", b".pl", b".pm", b".py", b".rb", b".tcl"];
+
 /// What was done for package data so far.
 #[derive(Default)]
 pub(super) struct Data {
@@ -36,6 +39,20 @@ fn language(path: &[u8]) -> &[u8] {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let end = name.iter().rposition(|byte| !byte.is_ascii_digit() && *byte != b'.');
     name.get(..end.map_or(0, |end| end + 1)).unwrap_or_default()
+}
+
+/// Returns the language of a library that has an interpreter in it: `python` for `libpython3.11.so.1.0`.
+fn embedded_language(name: &[u8]) -> Option<&[u8]> {
+    let stem = name.strip_prefix(b"lib")?;
+    let end = memchr::memmem::find(stem, b".so")?;
+    Some(language(stem.get(..end)?)).map(|stem| stem.strip_suffix(b"-").unwrap_or(stem))
+}
+
+/// Returns whether `path` is that of a module, which programs import as well: scripts that are only run rarely tell
+/// their language.
+fn is_module_name(path: &[u8]) -> bool {
+    let suffix = path.iter().rposition(|byte| *byte == b'.');
+    suffix.and_then(|at| path.get(at..)).is_some_and(|suffix| MODULE_SUFFIXES.contains(&suffix))
 }
 
 impl Collector<'_> {
@@ -96,19 +113,24 @@ impl Collector<'_> {
     pub(super) fn take_waiting(&mut self) -> Result<(), ResolveError> {
         let mut waiting = Vec::new();
         let programs = self.closure.entries().filter(|(_, entry)| entry.node.mode & 0o111 != 0);
-        let languages: HashSet<Vec<u8>> =
+        let interpreters: HashSet<Vec<u8>> =
             programs.map(|(path, _)| language(path.file_name()).to_vec()).collect();
+        let libraries = self.closure.entries().filter_map(|(path, _)| embedded_language(path.file_name()));
+        let embedded: HashSet<Vec<u8>> = libraries.map(<[u8]>::to_vec).collect();
         for script in std::mem::take(&mut self.waiting) {
             let Waiting { path, cause, interp } = &script;
             let is_plain_shell = matches!(interp.as_slice(), b"/bin/sh" | b"/usr/bin/sh");
-            let runs = match self.resolver.program_path(&RawPath::new(interp.as_slice()))? {
+            let runs = match self.resolver.program_path_inside(&RawPath::new(interp.as_slice()))? {
                 Some(found) => chase(self.rootfs(), &found)?.target(),
                 None => None,
             };
             let is_there = runs.as_ref().is_some_and(|real| self.closure.entry(real).is_some());
             let is_run = is_there || is_plain_shell && runs.is_some();
-            // Modules often name an interpreter that only their authors have.
-            let is_module = runs.is_none() && languages.contains(language(interp));
+            let language = language(interp);
+            // Modules often name an interpreter that only their authors have; and who has the interpreter built in
+            // imports them without it.
+            let is_module = runs.is_none() && interpreters.contains(language)
+                || embedded.contains(language) && is_module_name(path.as_bytes());
             if !is_run && !is_module {
                 waiting.push(script);
                 continue;
@@ -124,10 +146,23 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Lists the scripts that nobody can run.
-    pub(super) fn leave_waiting(&mut self) {
+    /// Lists the scripts that nobody can run, and strikes off the list the programs that came in after all.
+    pub(super) fn leave_waiting(&mut self) -> Result<(), ResolveError> {
         for Waiting { path, interp, .. } in std::mem::take(&mut self.waiting) {
             self.left_out.insert(LeftOut::Script { path, interp });
         }
+        let mut taken = Vec::new();
+        for left in &self.left_out {
+            if let LeftOut::Program { path, .. } = left
+                && let Some(real) = chase(self.rootfs(), path)?.target()
+                && self.closure.entry(&real).is_some()
+            {
+                taken.push(left.clone());
+            }
+        }
+        for left in taken {
+            self.left_out.remove(&left);
+        }
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::closure::{Cause, Demand};
 use crate::formats::directives;
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Eyes, Kind, find};
-use crate::roots::Origin;
+use crate::roots::{Keep, Origin};
 use crate::rules::{Level, Places, Reader, Rule, Strength};
 use crate::spec::{Selection, Suggested, With};
 
@@ -235,10 +235,14 @@ impl Collector<'_> {
             for user in &rule.implies.users {
                 let names = match user.as_str() {
                     "{name}" => places.names.clone(),
+                    "{named}" => self.users_named_by(&by)?,
                     name => vec![name.as_bytes().to_vec()],
                 };
                 self.users.extend(names.into_iter().map(|name| (name, Some(by.clone()))));
             }
+        }
+        if rule.implies.fellows {
+            self.take_fellows(&by, &cause)?;
         }
         for name in &rule.implies.dlopen {
             for program in &trigger.programs {
@@ -290,7 +294,7 @@ impl Collector<'_> {
 
     fn take_rule_program(&mut self, rule: &Rule, name: &str, cause: &Cause) -> Result<(), ResolveError> {
         let name = RawPath::from(name);
-        let path = self.resolver.program_path(&name)?;
+        let path = self.resolver.program_path_inside(&name)?;
         let found = match &path {
             Some(path) => crate::rootfs::chase(self.rootfs(), path)?.end.is_ok(),
             None => false,
@@ -358,7 +362,7 @@ impl Collector<'_> {
             }
         }
         for name in &rule.implies.programs {
-            if let Some(path) = self.resolver.program_path(&RawPath::from(name.as_str()))? {
+            if let Some(path) = self.resolver.program_path_inside(&RawPath::from(name.as_str()))? {
                 let target = crate::rootfs::chase(self.rootfs(), &path)?.target();
                 if target.is_some_and(|target| self.closure.entry(&target).is_none()) {
                     return Ok(true);
@@ -381,7 +385,12 @@ impl Collector<'_> {
                 real.push(target);
             }
         }
-        let names = self.named.iter().map(|path| path.file_name().to_vec());
+        // A program that is called by a link reads what is named after the link.
+        let called = self.inputs.roots.iter().filter_map(|root| match &root.keep {
+            Keep::Program { name, .. } => name.as_bytes().rsplit(|byte| *byte == b'/').next(),
+            _ => None,
+        });
+        let names = self.named.iter().map(RootPath::file_name).chain(called).map(<[u8]>::to_vec);
         let names: BTreeSet<Vec<u8>> = names.collect();
         let own = own.and_then(RootPath::parent).map(|directory| directory.as_bytes().to_vec());
         Places { lib, own, names: names.into_iter().collect(), value: None }

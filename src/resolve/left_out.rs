@@ -31,6 +31,13 @@ pub enum LeftOut {
         /// What runs it.
         interp: Vec<u8>,
     },
+    /// A program of another package whose path is in the data of one that can start programs.
+    Program {
+        /// The program.
+        path: RawPath,
+        /// Who may start it.
+        by: RootPath,
+    },
     /// A program or library of package data or of a rule that would not load.
     Unloadable {
         /// The file.
@@ -61,6 +68,7 @@ impl LeftOut {
             Self::Sensitive { .. } => "sensitive",
             Self::Rule { .. } => "suggested",
             Self::Script { .. } => "script",
+            Self::Program { .. } => "program",
             Self::Unloadable { .. } => "unloadable",
             Self::Excluded { .. } => "excluded",
             Self::Missing { .. } => "missing",
@@ -72,7 +80,9 @@ impl LeftOut {
         match self {
             Self::Sensitive { path, .. } | Self::Excluded { path, .. } => path.to_string(),
             Self::Rule { id, .. } => id.clone(),
-            Self::Script { path, .. } | Self::Unloadable { path, .. } => path.to_string(),
+            Self::Script { path, .. } | Self::Program { path, .. } | Self::Unloadable { path, .. } => {
+                path.to_string()
+            }
             Self::Missing { name, .. } => name.clone(),
         }
     }
@@ -87,6 +97,7 @@ impl LeftOut {
                 let name = interp.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                 format!("name `{}` as a program too", show(name))
             }
+            Self::Program { .. } => "name it as a program too".to_owned(),
             Self::Unloadable { .. } | Self::Missing { .. } => {
                 "install what it needs in the source".to_owned()
             }
@@ -100,6 +111,7 @@ impl fmt::Display for LeftOut {
             Self::Sensitive { path, what } => write!(f, "`{path}`: {what}"),
             Self::Rule { id, why, by } => write!(f, "rule `{id}` for `{by}`: {why}"),
             Self::Script { path, interp } => write!(f, "`{path}`: it needs `{}`", show(interp)),
+            Self::Program { path, by } => write!(f, "`{path}`: `{by}` may start it"),
             Self::Unloadable { path, why } => write!(f, "`{path}`: {why}"),
             Self::Excluded { path, pattern } => write!(f, "`{path}`: excluded by `{pattern}`"),
             Self::Missing { name, by } => write!(f, "`{name}`, which {by}"),

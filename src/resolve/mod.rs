@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod collect;
 mod data;
+mod fellows;
 mod files;
 mod glibc;
 mod implied;
@@ -190,7 +191,7 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     if inputs.search.libc == LibcFiles::Shared {
         libc::take(&resolver, &mut collector)?;
     }
-    collector.leave_waiting();
+    collector.leave_waiting()?;
     collector.take_name_services()?;
     collector.drop_excluded();
     collector.check_secrets();

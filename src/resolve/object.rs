@@ -1,7 +1,7 @@
 //! A real path -> the ELF object there, parsed once.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use crate::formats::elf::{Elf, ElfError, VersionNeed};
@@ -59,18 +59,44 @@ impl<'a> Objects<'a> {
     /// Returns the undefined symbols of `object`; none if its tables are broken.
     pub(super) fn imports(&self, object: &Object) -> Result<Vec<Vec<u8>>, RootfsError> {
         let file = self.rootfs.open(&object.path)?;
-        Ok(object.elf.imports(&*file).unwrap_or_default())
+        self.or_broken(object, object.elf.imports(&*file))
     }
 
-    /// Returns whether one of `texts` is in the read-only data of `object`.
+    /// Returns `told`, or nothing if the tables of `object` are broken: the loader maps it all the same.
+    ///
+    /// # Errors
+    /// [`RootfsError::Read`]: what cannot be read says nothing of the object, so it must not pass for an empty table.
+    fn or_broken<T: Default>(&self, object: &Object, told: Result<T, ElfError>) -> Result<T, RootfsError> {
+        match told {
+            Err(ElfError::Read { source }) => Err(RootfsError::Read {
+                action: "read",
+                path: object.path.clone(),
+                rootfs: self.rootfs.name().to_owned(),
+                source,
+            }),
+            told => Ok(told.unwrap_or_default()),
+        }
+    }
+
+    /// Returns whether one of `texts` is in the read-only data of `object`; not if its tables are broken.
     pub(super) fn has_text(&self, object: &Object, texts: &[String]) -> Result<bool, RootfsError> {
         let file = self.rootfs.open(&object.path)?;
         for text in texts {
-            if object.elf.has_text(&*file, text.as_bytes()).unwrap_or(false) {
+            if self.or_broken(object, object.elf.has_text(&*file, text.as_bytes()))? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Returns the whole strings of C in the read-only data of `object` that `is_wanted`; none if its tables are broken.
+    pub(super) fn strings(
+        &self,
+        object: &Object,
+        is_wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<BTreeSet<Vec<u8>>, RootfsError> {
+        let file = self.rootfs.open(&object.path)?;
+        self.or_broken(object, object.elf.strings(&*file, is_wanted))
     }
 
     /// Returns what `object` says of versions; the inner error if its tables are broken.
@@ -96,11 +122,11 @@ impl<'a> Objects<'a> {
     /// no hints.
     pub(super) fn soname_strings(&self, object: &Object) -> Result<Vec<Vec<u8>>, RootfsError> {
         let file = self.rootfs.open(&object.path)?;
-        let imports = object.elf.imports(&*file).unwrap_or_default();
+        let imports = self.or_broken(object, object.elf.imports(&*file))?;
         if !imports.iter().any(|name| name == b"dlopen" || name == b"dlmopen") {
             return Ok(Vec::new());
         }
-        Ok(object.elf.soname_strings(&*file).unwrap_or_default())
+        self.or_broken(object, object.elf.soname_strings(&*file))
     }
 
     /// Returns the object at `path`, which is the regular file `node`; the inner error says why it is none.
@@ -115,5 +141,72 @@ impl<'a> Objects<'a> {
         };
         self.parsed.borrow_mut().insert(path.clone(), object.clone());
         Ok(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::formats::ReadAt;
+    use crate::rootfs::HostRootfs;
+
+    /// A root filesystem on a disk that fails once it `is_failing`.
+    struct Failing {
+        rootfs: HostRootfs,
+        is_failing: AtomicBool,
+    }
+
+    struct Unreadable(u64);
+
+    impl ReadAt for Unreadable {
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::Other.into())
+        }
+
+        fn size(&self) -> u64 {
+            self.0
+        }
+    }
+
+    impl Rootfs for Failing {
+        fn name(&self) -> &str {
+            self.rootfs.name()
+        }
+
+        fn lookup(&self, path: &RootPath) -> Result<Option<Node>, RootfsError> {
+            self.rootfs.lookup(path)
+        }
+
+        fn read_dir(&self, path: &RootPath) -> Result<Vec<Vec<u8>>, RootfsError> {
+            self.rootfs.read_dir(path)
+        }
+
+        fn open(&self, path: &RootPath) -> Result<Box<dyn ReadAt + '_>, RootfsError> {
+            let file = self.rootfs.open(path)?;
+            Ok(if self.is_failing.load(Ordering::Relaxed) { Box::new(Unreadable(file.size())) } else { file })
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_empty() {
+        let own = std::env::current_exe().unwrap().canonicalize().unwrap();
+        let path = RootPath::from_normal(own.as_os_str().as_bytes()).unwrap();
+        let rootfs = HostRootfs::open_directory("/".as_ref()).unwrap();
+        let failing = Failing { rootfs, is_failing: AtomicBool::new(false) };
+        let node = failing.lookup(&path).unwrap().unwrap();
+        let objects = Objects::new(&failing);
+        let object = objects.at(&path, &node).unwrap().unwrap();
+        assert!(!objects.imports(&object).unwrap().is_empty());
+        assert!(objects.has_text(&object, &["what cannot be read".to_owned()]).unwrap());
+
+        failing.is_failing.store(true, Ordering::Relaxed);
+        assert!(matches!(objects.imports(&object), Err(RootfsError::Read { .. })));
+        assert!(matches!(objects.soname_strings(&object), Err(RootfsError::Read { .. })));
+        let has_text = objects.has_text(&object, &["what cannot be read".to_owned()]);
+        assert!(matches!(has_text, Err(RootfsError::Read { .. })));
     }
 }

@@ -77,16 +77,28 @@ impl<'a> Resolver<'a> {
         self.objects.rootfs()
     }
 
-    /// Returns the path of the program called `name`: itself if it has a slash, else the first executable file of
-    /// that name in the search path; `None` if there is none.
+    /// Returns the path of the program that the user calls `name`: itself if it has a slash, else the first executable
+    /// file of that name in the search path; `None` if there is none.
     ///
     /// # Errors
     /// [`RootfsError`] if the source cannot be read.
     pub fn program_path(&self, name: &RawPath) -> Result<Option<RawPath>, RootfsError> {
+        self.program_in(&self.search.path, name)
+    }
+
+    /// Returns the path of the program that a file of the image calls `name`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read.
+    pub(super) fn program_path_inside(&self, name: &RawPath) -> Result<Option<RawPath>, RootfsError> {
+        self.program_in(&self.search.path_inside, name)
+    }
+
+    fn program_in(&self, directories: &[RawPath], name: &RawPath) -> Result<Option<RawPath>, RootfsError> {
         let has_slash = name.as_bytes().contains(&b'/');
         let candidates = match has_slash {
             true => vec![name.clone()],
-            false => self.search.path.iter().map(|directory| directory.join(name.as_bytes())).collect(),
+            false => directories.iter().map(|directory| directory.join(name.as_bytes())).collect(),
         };
         for path in candidates {
             match chase(self.rootfs(), &path)?.end {
@@ -116,11 +128,29 @@ impl<'a> Resolver<'a> {
         self.objects.at(path, node)
     }
 
-    /// Returns how the script at the real path `path` is started; the inner error says why it is not.
+    /// Returns how the script at the real path `path` is started if the user starts it; the inner error says why it is
+    /// not.
     ///
     /// # Errors
     /// [`RootfsError`] if the source cannot be read.
     pub fn script(&self, path: &RootPath) -> Result<Result<Script, Problem>, RootfsError> {
+        self.script_in(&self.search.path, path)
+    }
+
+    /// Returns how the script at the real path `path` is started if a file of the image starts it; the inner error says
+    /// why it is not.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if the source cannot be read.
+    pub(super) fn script_inside(&self, path: &RootPath) -> Result<Result<Script, Problem>, RootfsError> {
+        self.script_in(&self.search.path_inside, path)
+    }
+
+    fn script_in(
+        &self,
+        directories: &[RawPath],
+        path: &RootPath,
+    ) -> Result<Result<Script, Problem>, RootfsError> {
         let rootfs = self.rootfs();
         let head = rootfs.open(path)?;
         let shebang = scripts::shebang(&*head)
@@ -137,10 +167,10 @@ impl<'a> Resolver<'a> {
         let is_shell = scripts::is_shell(word.as_deref().unwrap_or(&shebang.interp));
         let command = match word.map(RawPath::new) {
             None => None,
-            Some(word) => match self.program_path(&word)? {
+            Some(word) => match self.program_in(directories, &word)? {
                 Some(found) => Some(found),
                 None => {
-                    let searched = self.search.path.clone();
+                    let searched = directories.to_vec();
                     return Ok(Err(Problem::CommandNotFound { script: path, command: word, searched }));
                 }
             },

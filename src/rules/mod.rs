@@ -104,6 +104,8 @@ pub struct Implied {
     pub dlopen: Vec<String>,
     /// Programs, by path or by name.
     pub programs: Vec<String>,
+    /// Whether those programs of its package are implied that the matching object names in its data.
+    pub fellows: bool,
     /// Empty directories.
     pub directories: Vec<Directory>,
     /// Variables of the image's environment, where nobody sets them.

@@ -83,6 +83,8 @@ struct RuleText {
     #[serde(default)]
     programs: Vec<String>,
     #[serde(default)]
+    fellows: bool,
+    #[serde(default)]
     directories: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
@@ -194,6 +196,7 @@ impl RuleText {
                 files,
                 dlopen: self.dlopen,
                 programs: self.programs,
+                fellows: self.fellows,
                 directories,
                 env: self.env,
                 users: self.users,
