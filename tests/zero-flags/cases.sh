@@ -138,7 +138,13 @@ case_erl() { run "$1" -- -noshell -eval 'io:format("~p~n",[lists:sum(lists:seq(1
 case_Rscript() { run "$1" -- -e 'cat(round(sd(c(1,2,3,4)),3), nrow(mtcars), "\n")' | says '1.291 32'; }
 # program: lua5.4
 case_lua() { run "$1" -- -e 'print(string.format("%d", 6*7), #arg)' | says '^42'; }
-case_vim() { printf 'text\n' >"$WORK/vim.txt"; run "$1" -v "$WORK/vim.txt:/f" -- -es -u NONE +'%s/text/other/' +wq /f; says -x other "$WORK/vim.txt"; }
+case_vim() { # edits a file, and knows its language
+    printf 'import os\n' >"$WORK/vim.py"
+    : >"$WORK/vim.txt"
+    run "$1" -v "$WORK/vim.py:/f.py" -v "$WORK/vim.txt:/out" -- -es -u DEFAULTS -c 'syntax on' -c 'set ft=python' \
+        -c 'redir! >/out' -c 'silent echo synIDattr(synID(1,1,0),"name")' -c 'redir END' -c '%s/os/sys/' -c 'wq' /f.py
+    says -x pythonInclude "$WORK/vim.txt" && says -x 'import sys' "$WORK/vim.py"
+}
 case_emacs() { run "$1" -- --batch --eval '(progn (require (quote json)) (princ (json-encode (list 1 2 3))))' | says -F '[1,2,3]'; }
 case_tcpdump() { # and becomes its own user, while somebody talks on the loopback
     (for _ in $(seq 30); do curl -s http://localhost:8480/ && sleep 0.5; done >/dev/null) &
@@ -154,11 +160,21 @@ case_ImageMagick() { run "$1" -- -size 20x20 xc:red png:- | run "$1" -- png:- -r
 case_openssl() { printf x | run "$1" -- dgst -provider legacy -provider default -md4 | says =; }
 case_ssh-keygen() { run "$1" -- -q -t ed25519 -N '' -f /tmp/key; }
 
-case_sshd() {
+case_sshd() { # lets somebody in with a key
     rm -rf "$WORK/ssh" && mkdir -p "$WORK/ssh"
     ssh-keygen -q -t ed25519 -N '' -f "$WORK/ssh/key"
+    cp "$WORK/ssh/key.pub" "$WORK/ssh/keys"
     chmod 600 "$WORK/ssh/key"
-    run "$1" -v "$WORK/ssh/key:/key:ro" -- -t -h /key
+    server "$1" -v "$WORK/ssh/key:/key:ro" -v "$WORK/ssh/keys:/keys:ro" -- \
+        -D -e -p 2222 -h /key -o AuthorizedKeysFile=/keys -o StrictModes=no
+    local result=1
+    for _ in $(seq 20); do
+        ssh -p 2222 -i "$WORK/ssh/key" -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+            root@localhost 'echo $((6*7))' 2>/dev/null | says -x 42 && result=0 && break
+        sleep 0.3
+    done
+    stop
+    return $result
 }
 
 # program: tar xz bzip2 zstd gzip
@@ -185,7 +201,12 @@ case_mariadbd() { # while it bootstraps, it takes one statement a line, and stop
         run "$1" --user mysql -- --bootstrap --datadir=/tmp
 }
 
-case_tmux() { run "$1" --tty=false -- -V | says tmux && run "$1" -e TERM=xterm -- -L x start-server \; show-options -g | says status; }
+case_tmux() { # runs a command in a session, and hears of its end
+    : >"$WORK/tmux.txt" && chmod 666 "$WORK/tmux.txt"
+    run "$1" -e TERM=xterm -v "$WORK/tmux.txt:/f" -- \
+        -L x new-session -d 'echo $((6*7)) >/f; tmux -L x wait-for -S done' \; wait-for done
+    says -x 42 "$WORK/tmux.txt"
+}
 case_man() { run "$1" -e MANPAGER=cat -- -P cat ls | says 'list directory contents'; }
 
 # What draw.py drew. Each does something that needs more of its package than the file that is named.
