@@ -115,9 +115,19 @@ impl Repository<'_> {
         call.headers.extend(condition);
         call.payload = Payload::Bytes(bytes.clone());
         let answer = self.write(&call).await?;
+        let digest = Digest::of(bytes);
         match answer.status() {
-            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => {
-                matches_claim(&answer, Digest::of(bytes))?;
+            StatusCode::CREATED => {
+                matches_claim(&answer, digest)?;
+                Ok(answer)
+            }
+            // Some registries say this instead; but so does any web server, to everything.
+            StatusCode::OK | StatusCode::ACCEPTED => {
+                matches_claim(&answer, digest)?;
+                let is_stored = |stored: Option<Stored>| stored.is_some_and(|stored| stored.digest == digest);
+                if claimed(&answer).is_none() && !is_stored(self.manifest(version).await?) {
+                    return Err(answer.lacks("digest of what is stored"));
+                }
                 Ok(answer)
             }
             // Without a condition of ours, it is the registry's: its tags may not change, say.
@@ -128,7 +138,7 @@ impl Repository<'_> {
 }
 
 /// Returns the digest that the registry says its content has.
-fn claimed(answer: &Answer) -> Option<&str> {
+pub(super) fn claimed(answer: &Answer) -> Option<&str> {
     answer.header(CONTENT_DIGEST).map(str::trim)
 }
 

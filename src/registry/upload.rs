@@ -17,7 +17,7 @@ use super::auth::Scope;
 use super::error::{Refusal, RegistryError};
 use super::headers::{location, received};
 use super::push::BlobOutcome;
-use super::repository::{Repository, matches_claim};
+use super::repository::{Repository, claimed, matches_claim};
 use super::transport::{Answer, Call, Patience, Payload, Source, Trouble, Watch};
 use crate::observer::{Direction, Event};
 use crate::oci::{Descriptor, Digest, Hasher, Layout};
@@ -101,7 +101,11 @@ impl<'a> Upload<'a> {
             StatusCode::OK => {
                 matches_claim(&answer, self.digest)?;
                 // A blob of another size is not this one, whatever it is called; sending it lets the registry notice.
-                Ok(answer.content_length().is_none_or(|length| length == self.blob.size()))
+                // And 200 alone says nothing: so does any web server.
+                Ok(match answer.content_length() {
+                    Some(length) => length == self.blob.size(),
+                    None => claimed(&answer).is_some(),
+                })
             }
             // An answer to HEAD has no body. If the registry denies the upload, too, it can say why.
             StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(false),

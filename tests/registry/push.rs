@@ -213,7 +213,17 @@ fn what_stays_broken_is_told_and_leaves_no_tag() {
     assert_eq!(Digest::of(b"").to_string(), wrong);
     const WRONG: (&str, &str) =
         ("docker-content-digest", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    let cases: [(&str, Rule, &str); 18] = [
+    let cases: [(&str, Rule, &str); 20] = [
+        (
+            "some web server",
+            |it| (it.target != "/v2/").then(|| Reply::Endless(200, Vec::new())),
+            "registry-error",
+        ),
+        (
+            "a manifest that is not stored",
+            |it| if it.is("PUT", "/manifests/") { answer(200, &[], "<html>") } else { None },
+            "registry-error",
+        ),
         (
             "a tag that may not change",
             |it| if it.is("PUT", "/manifests/1") { answer(412, &[], "immutable") } else { None },
