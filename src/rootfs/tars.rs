@@ -1,13 +1,14 @@
 //! The blob of a layer -> the tar inside it, as a file that can be read at any place.
 //!
 //! A compressed tar has no places to jump to, so it is inflated once, into a directory that keeps it under its diff_id.
-//! What is kept is hashed each time it is used; that takes a fifth of the time that inflating it takes.
+//! What is kept is hashed when it is used, which takes a fifth of the time that inflating it takes; but only if it changed
+//! since, as a note beside it says.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 
@@ -20,6 +21,12 @@ const TAR_MAX: u64 = 64 << 30;
 /// How many times larger than its blob a tar may be, once it has [`RATIO_FREE`] bytes.
 const RATIO_MAX: u64 = 200;
 const RATIO_FREE: u64 = 64 << 20;
+/// A file that changed less long ago can change again without another time to show for it.
+const SETTLED: Duration = Duration::from_secs(1);
+/// A tar that was of use so lately need not be marked again.
+const RECENT: Duration = Duration::from_secs(3600);
+/// What the name of the note beside a tar ends with.
+const NOTE: &str = "checked";
 /// How much is read at once, in bytes.
 const CHUNK: usize = 1 << 18;
 
@@ -174,6 +181,26 @@ impl Inflated {
     }
 }
 
+/// Returns what changes whenever the bytes of a file do.
+fn state(metadata: &fs::Metadata) -> String {
+    let (modified, changed) =
+        ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()));
+    format!("{} {} {} {modified:?} {changed:?}\n", metadata.dev(), metadata.ino(), metadata.size())
+}
+
+fn is_settled(metadata: &fs::Metadata) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // A second more, as the fraction of a second is left out.
+    let changed = u64::try_from(metadata.ctime()).map_or(Duration::MAX, Duration::from_secs);
+    now.checked_sub(changed).is_some_and(|age| age > SETTLED + Duration::from_secs(1))
+}
+
+fn write_note(path: &Path, state: &str) -> io::Result<()> {
+    let mut file = crate::oci::scratch(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(state.as_bytes())?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
 /// Copies all of `from`, and returns its digest.
 fn copied(from: &mut dyn Read, to: &mut dyn Write, limit: u64) -> io::Result<Digest> {
     let (mut hasher, mut buffer, mut size) = (Hasher::default(), vec![0; CHUNK], 0_u64);
@@ -202,13 +229,23 @@ impl Tar {
     /// Returns the tar that was kept at `path`, if it is whole.
     fn kept(path: &Path, diff_id: DiffId) -> Option<Self> {
         let mut file = File::options().read(true).append(true).open(path).ok()?;
-        let digest = copied(&mut file, &mut io::sink(), TAR_MAX).ok()?;
-        if digest != diff_id.0 {
-            let _ = fs::remove_file(path);
-            return None;
+        let (note, metadata) = (path.with_extension(NOTE), file.metadata().ok()?);
+        let state = state(&metadata);
+        if !fs::read_to_string(&note).is_ok_and(|known| known == state) {
+            let digest = copied(&mut file, &mut io::sink(), TAR_MAX).ok()?;
+            if digest != diff_id.0 {
+                let _ = fs::remove_file(path);
+                return None;
+            }
+            // Without a note, it is hashed again.
+            if is_settled(&metadata) {
+                let _ = write_note(&note, &state);
+            }
         }
         // When it was of use last. If that fails, it goes a little earlier.
-        let _ = file.set_modified(SystemTime::now());
+        if metadata.modified().ok()?.elapsed().is_ok_and(|age| age > RECENT) {
+            let _ = file.set_modified(SystemTime::now());
+        }
         Self::new(file, Some(diff_id)).ok()
     }
 
@@ -263,5 +300,32 @@ impl ReadAt for FileInTar<'_> {
             changed: before(0, number(24)),
             is_lasting: true,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_spares_the_hashing_until_the_file_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tar");
+        let is_kept = || Tar::kept(&path, DiffId(Digest::of(b"promised"))).is_some();
+        // A note can be trusted as its author is, so other bytes show that they were not looked at.
+        let write = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            write_note(&path.with_extension(NOTE), &state(&fs::metadata(&path).unwrap())).unwrap();
+        };
+        write(b"whatever");
+        assert!(is_kept());
+        fs::write(&path, b"something else").unwrap();
+        assert!(!is_kept() && !path.exists());
+        fs::write(&path, b"promised").unwrap();
+        assert!(is_kept());
+        let metadata = fs::metadata(&path).unwrap();
+        assert!(!is_settled(&metadata), "it was written just now");
+        assert!(is_settled(&fs::metadata("/proc/self/exe").unwrap()));
+        assert_ne!(fs::read_to_string(path.with_extension(NOTE)).ok(), Some(state(&metadata)));
     }
 }
