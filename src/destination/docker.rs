@@ -1,12 +1,13 @@
 //! `--load`: the image in Docker, through its socket; no client of Docker's is needed.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::thread;
 
 use bytes::Bytes;
-use reqwest::{Body, Client, StatusCode};
+use reqwest::{Body, Certificate, Client, ClientBuilder, Identity, StatusCode};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -39,13 +40,69 @@ pub enum DockerAddress {
     Socket(PathBuf),
     /// At `HOST:PORT`, in plain http.
     Host(String),
+    /// At `HOST:PORT`, in https.
+    Secure {
+        /// `HOST:PORT`.
+        host: String,
+        /// What proves who is who.
+        tls: DockerTls,
+    },
+}
+
+/// What proves who a Docker daemon is, and who we are: files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerTls {
+    /// Who may vouch for the daemon; without it, who may for any server.
+    pub authorities: Option<PathBuf>,
+    /// Our certificate.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Whether the daemon must be who it says.
+    pub daemon: DaemonCheck,
+}
+
+/// Whether a daemon must prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DaemonCheck {
+    /// It must.
+    Verify,
+    /// The user does not mind.
+    Skip,
+}
+
+impl DockerTls {
+    /// Returns the files that are in `directory`, under the names that Docker has for them.
+    pub fn of(directory: Option<PathBuf>, daemon: DaemonCheck) -> Self {
+        let file = |name: &str| directory.as_ref().map(|it| it.join(name)).filter(|path| path.exists());
+        Self { authorities: file("ca.pem"), certificate: file("cert.pem"), key: file("key.pem"), daemon }
+    }
+
+    fn enter(
+        &self,
+        mut builder: ClientBuilder,
+        address: &DockerAddress,
+    ) -> Result<ClientBuilder, PublishError> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|source| PublishError::DockerFile { path: path.clone(), source })
+        };
+        let bad = |source| PublishError::Docker { address: address.to_string(), source };
+        if let Some(path) = &self.authorities {
+            builder = builder.tls_certs_only(Certificate::from_pem_bundle(&read(path)?).map_err(bad)?);
+        }
+        if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
+            let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
+            builder = builder.identity(Identity::from_pem(&pem).map_err(bad)?);
+        }
+        Ok(builder.tls_danger_accept_invalid_certs(self.daemon == DaemonCheck::Skip))
+    }
 }
 
 impl fmt::Display for DockerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => path.display().fmt(f),
-            Self::Host(host) => host.fmt(f),
+            Self::Host(host) | Self::Secure { host, .. } => host.fmt(f),
         }
     }
 }
@@ -63,16 +120,22 @@ impl Destination for Docker<'_> {
         };
         let builder =
             Client::builder().no_proxy().user_agent(concat!("minimage/", env!("CARGO_PKG_VERSION")));
-        let (builder, host) = match &self.address {
-            DockerAddress::Socket(path) => (builder.unix_socket(path.clone()), "localhost"),
-            DockerAddress::Host(host) => (builder, host.as_str()),
+        // Where no TLS is spoken, a machine without root certificates must be able to load.
+        let plain = |builder: ClientBuilder| builder.tls_danger_accept_invalid_certs(true);
+        let (builder, origin) = match &self.address {
+            DockerAddress::Socket(path) => {
+                (plain(builder.unix_socket(path.clone())), "http://localhost".to_owned())
+            }
+            DockerAddress::Host(host) => (plain(builder), format!("http://{host}")),
+            DockerAddress::Secure { host, tls } => {
+                (tls.enter(builder, &self.address)?, format!("https://{host}"))
+            }
         };
-        // No TLS is spoken here; a machine without root certificates must be able to load.
-        let client = builder.tls_danger_accept_invalid_certs(true).build().map_err(unreachable)?;
+        let client = builder.build().map_err(unreachable)?;
         let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES);
         let body =
             Body::wrap_stream(futures_util::stream::poll_fn(move |context| receiver.poll_recv(context)));
-        let request = client.post(format!("http://{host}/images/load?quiet=1"));
+        let request = client.post(format!("{origin}/images/load?quiet=1"));
         let request = request.header("content-type", "application/x-tar").body(body);
         let (answer, written) = thread::scope(|scope| {
             let writer = scope.spawn(|| {

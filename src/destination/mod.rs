@@ -10,7 +10,7 @@ mod registry;
 
 pub use archive::{Archive, ArchiveKind};
 #[cfg(feature = "registry")]
-pub use docker::{Docker, DockerAddress};
+pub use docker::{DaemonCheck, Docker, DockerAddress, DockerTls};
 pub use engine::{Containerd, Podman};
 pub use layout::LayoutDirectory;
 #[cfg(feature = "registry")]
@@ -92,6 +92,15 @@ pub enum PublishError {
         /// What the connection says.
         source: reqwest::Error,
     },
+    /// A file that proves who somebody is cannot be read.
+    #[cfg(feature = "registry")]
+    #[error("cannot read the certificates of Docker in `{}`", path.display())]
+    DockerFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The command of an engine cannot be run.
     #[error("cannot load the image with `{command}`")]
     Command {
@@ -125,6 +134,12 @@ impl Explain for PublishError {
                     .fix("start Docker, or say where it is with DOCKER_HOST")
                     .fix("be root, or a member of the group `docker`"),
             ],
+            #[cfg(feature = "registry")]
+            Self::DockerFile { .. } => vec![
+                Explanation::new("bad-certificates", self.to_string())
+                    .because_of(self)
+                    .fix("mend the file, or say where it is with DOCKER_CERT_PATH"),
+            ],
             Self::Command { command, .. } => vec![
                 Explanation::new("engine-unreachable", self.to_string())
                     .because_of(self)
@@ -148,7 +163,7 @@ impl Explain for PublishError {
             #[cfg(feature = "registry")]
             Self::Registry(error) => error.failure(),
             #[cfg(feature = "registry")]
-            Self::Docker { .. } => Failure::Outside,
+            Self::Docker { .. } | Self::DockerFile { .. } => Failure::Outside,
             Self::Command { .. } | Self::Engine { .. } => Failure::Outside,
             Self::Layout(_) | Self::Archive { .. } => Failure::NoImage,
         }
