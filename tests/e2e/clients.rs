@@ -6,11 +6,12 @@ use std::process::Command;
 use base64::Engine as _;
 use serde_json::json;
 
+use crate::certificates;
 use crate::engines::Podman;
 use crate::minimage::{Message, Workspace};
 use crate::outcome::Outcome;
 use crate::registry::{LOGIN, OtherRegistry, Registry};
-use crate::requirement::{CRANE, ROOT, SKOPEO, find, present};
+use crate::requirement::{CRANE, NETWORK_TOOLS, ROOT, SKOPEO, find, present};
 use crate::sandbox::sandbox;
 
 fn build<'a>(reference: &'a str, words: &[&'a str]) -> Vec<&'a str> {
@@ -113,4 +114,33 @@ fn a_guarded_registry() {
         assert!(message.fixes.iter().any(|line| line.contains(fix)), "{message:#?}");
         assert!(!message.names("*******"), "{message:#?}");
     }
+}
+
+/// Over https, each side proves who it is with a certificate of its own.
+#[test]
+fn a_registry_with_certificates() {
+    if !present(&[NETWORK_TOOLS]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    certificates::make(&workspace);
+    let Some(registry) = Registry::with_certificates("https", &workspace.path(".")) else { return };
+    let reference = registry.reference("app:1");
+    let directory = workspace.path("certificates").join(registry.address().to_string());
+    fs::create_dir_all(&directory).unwrap();
+    let copy = |from: &str, to: &str| fs::copy(workspace.path(from), directory.join(to)).unwrap();
+    let push = || workspace.run(build(&reference, &["--cert-dir", "certificates"]));
+    // What is missing is named, one after the other.
+    for (from, to, fix) in [
+        ("ca.pem", "ca.crt", "`/etc/docker/certs.d/HOST:PORT/ca.crt`"),
+        ("client.pem", "client.cert", "`/etc/docker/certs.d/HOST:PORT/client.cert`"),
+        ("client.key", "client.key", "mend or remove the file"),
+    ] {
+        let message = Message::only_one(&push(), 5);
+        assert!(message.fixes.iter().any(|line| line.contains(fix)), "{message:#?}");
+        copy(from, to);
+    }
+    let pushed = push().success();
+    let stored = Registry::start("https").unwrap().manifest("app", "1").unwrap();
+    assert_eq!(pushed.stdout, format!("{reference}@{}\n", stored.digest));
 }

@@ -9,9 +9,12 @@ mod requirement;
 mod sandbox;
 mod daemons;
 mod registry;
+mod proxy;
+mod tokens;
 mod engines;
 mod layout;
 mod minimage;
+mod certificates;
 mod frontend;
 mod buildkit;
 
@@ -26,4 +29,5 @@ mod owners;
 mod push;
 mod repeat;
 mod scanners;
+mod trouble;
 mod unpack;

@@ -16,6 +16,8 @@ use crate::sandbox::sandbox;
 
 /// The name and password that a guarded registry knows.
 pub(crate) const LOGIN: (&str, &str) = ("somebody", "hunter2");
+/// What a registry and its token server call each other.
+pub(crate) const SERVICE: &str = "e2e.test";
 const HTPASSWD: &str = "somebody:$2y$05$abcdefghijklmnopqrstuuoXuKqgZXLiJqzfmMXDDhSFPIvxV7t8.\n";
 
 /// `crane registry serve`: another implementation, which keeps everything in memory.
@@ -69,6 +71,26 @@ impl Registry {
             let path = sandbox().subdirectory(format!("registry-{name}")).join("htpasswd");
             fs::write(&path, HTPASSWD).unwrap();
             settings["auth"] = json!({ "htpasswd": { "realm": "e2e", "path": path } });
+        })
+    }
+
+    /// Starts a registry that speaks https with the certificates of [`crate::certificates::make`] in `directory`, and
+    /// wants to see the client's.
+    pub(crate) fn with_certificates(name: &str, directory: &Path) -> Option<Self> {
+        let file = |name: &str| directory.join(name);
+        Self::start_with(name, |settings| {
+            settings["http"]["tls"] = json!({
+                "certificate": file("server.pem"), "key": file("server.key"), "clientcas": [file("ca.pem")],
+            });
+        })
+    }
+
+    /// Starts a registry that takes what a token server signs with the key of `certificate`.
+    pub(crate) fn with_tokens(name: &str, realm: &str, certificate: &Path) -> Option<Self> {
+        Self::start_with(name, |settings| {
+            settings["auth"] = json!({ "token": {
+                "realm": realm, "service": SERVICE, "issuer": SERVICE, "rootcertbundle": certificate,
+            } });
         })
     }
 
@@ -133,6 +155,11 @@ impl Registry {
         let response = self.request(&format!("/v2/{repository}/blobs/{digest}"));
         assert_eq!(response.status, 200, "{}", String::from_utf8_lossy(&response.body));
         response.body
+    }
+
+    /// Returns whether a blob is there.
+    pub(crate) fn has_blob(&self, repository: &str, digest: &str) -> bool {
+        self.request(&format!("/v2/{repository}/blobs/{digest}")).status == 200
     }
 
     fn request(&self, path: &str) -> Response {
