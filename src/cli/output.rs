@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::files::FilesOutput;
 use super::load::EngineName;
 use crate::destination::ArchiveKind;
 
@@ -19,6 +20,8 @@ pub(super) enum OutputSpec {
     Registry,
     /// A container engine of this machine; without a name, the first that is found.
     Engine(Option<EngineName>),
+    /// The files alone.
+    Files(FilesOutput),
 }
 
 /// Why a text is no output.
@@ -28,7 +31,7 @@ pub(super) enum OutputError {
     NoValue { part: String },
     #[error("unknown key `{key}`; there are: type, dest, tar, docker")]
     UnknownKey { key: String },
-    #[error("unknown type `{value}`; there are: oci, docker, registry")]
+    #[error("unknown type `{value}`; there are: oci, docker, registry, local, tar")]
     UnknownType { value: String },
     #[error("`{key}` is `{value}`, not true or false")]
     NotABoolean { key: String, value: String },
@@ -77,6 +80,16 @@ impl FromStr for OutputSpec {
             "docker" => Ok(Self::Archive { path, kind: ArchiveKind::OciAndDocker }),
             "registry" if path.is_some() => Err(OutputError::Misplaced { kind: "registry", key: "dest" }),
             "registry" => Ok(Self::Registry),
+            kind @ ("local" | "tar") => {
+                let kind = if kind == "local" { "local" } else { "tar" };
+                match (path, is_tar, is_docker) {
+                    (_, Some(_), _) => Err(OutputError::Misplaced { kind, key: "tar" }),
+                    (_, _, Some(_)) => Err(OutputError::Misplaced { kind, key: "docker" }),
+                    (Some(path), ..) if kind == "local" => Ok(Self::Files(FilesOutput::Directory(path))),
+                    (Some(path), ..) => Ok(Self::Files(FilesOutput::Tar(path))),
+                    (None, ..) => Err(OutputError::NoDestination { kind }),
+                }
+            }
             value => Err(OutputError::UnknownType { value: value.to_owned() }),
         }
     }
@@ -101,6 +114,8 @@ mod tests {
             ("type=oci,tar=false,dest=a", OutputSpec::Directory { path: "a".into() }),
             ("type=docker", OutputSpec::Engine(Some(EngineName::Docker))),
             ("type=registry", OutputSpec::Registry),
+            ("type=local,dest=a", OutputSpec::Files(FilesOutput::Directory("a".into()))),
+            ("dest=a.tar,type=tar", OutputSpec::Files(FilesOutput::Tar("a.tar".into()))),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
@@ -114,6 +129,8 @@ mod tests {
             "type=oci,tar=false",
             "type=docker,dest=a,docker=false",
             "type=registry,dest=a",
+            "type=local",
+            "type=tar,dest=a,docker=false",
             "type=oci,dest=-",
         ] {
             assert!(bad.parse::<OutputSpec>().is_err(), "{bad}");
