@@ -9,7 +9,7 @@ use crate::formats::elf::{ByteOrder, Class};
 use crate::layer::Layer;
 use crate::oci::{
     Arch, Config, ConfigBuilder, Descriptor, HistoryBuilder, Layout, LayoutError, Manifest, ManifestBuilder,
-    MediaType, Os, RootFsBuilder, RuntimeConfigBuilder, Sealed,
+    MediaType, Os, PlatformBuilder, RootFsBuilder, RuntimeConfigBuilder, Sealed, index_of,
 };
 use crate::path::{RawPath, RootPath};
 use crate::resolve::{Object, Program, Resolution};
@@ -21,7 +21,7 @@ pub struct Machine {
     /// GOARCH.
     pub architecture: Arch,
     /// The variant of it, where one is needed.
-    pub variant: Option<&'static str>,
+    pub variant: Option<String>,
 }
 
 /// Why an image cannot be assembled.
@@ -145,10 +145,15 @@ pub fn config(resolution: &Resolution, edits: &ConfigEdits, epoch: Epoch) -> Res
         let labels: HashMap<_, _> = edits.labels.clone().into_iter().collect();
         runtime = runtime.labels(labels);
     }
-    let machine = machine_of_all(programs)?;
-    if let Some(asked) = edits.platform.as_ref().filter(|asked| !machine.is(asked)) {
-        return Err(ImageError::OtherPlatform { asked: asked.clone(), found: machine.to_string() });
-    }
+    let machine = match (machine_of_all(programs)?, &edits.platform) {
+        (Some(machine), Some(asked)) if !machine.is(asked) => {
+            return Err(ImageError::OtherPlatform { asked: asked.clone(), found: machine.to_string() });
+        }
+        (Some(machine), _) => machine,
+        // Nothing in it is made for one machine only.
+        (None, Some(asked)) => Machine::named(asked),
+        (None, None) => host(),
+    };
     let mut config = ConfigBuilder::default()
         .created(epoch.to_rfc3339())
         .architecture(machine.architecture)
@@ -194,6 +199,26 @@ pub fn assemble(
     let manifest: Manifest = complete(manifest.build());
     let manifest = Sealed::new(manifest).map_err(json)?;
     Ok(layout.put(&manifest, MediaType::ImageManifest)?)
+}
+
+/// Stores the index of `images`, each of which has a config of those beside it, and returns its descriptor.
+///
+/// # Errors
+/// [`ImageError::Json`], [`ImageError::Layout`].
+pub fn index(images: &[(Descriptor, Config)], layout: &Layout) -> Result<Descriptor, ImageError> {
+    let entry = |(image, config): &(Descriptor, Config)| {
+        let mut platform =
+            PlatformBuilder::default().os(config.os().clone()).architecture(config.architecture().clone());
+        if let Some(variant) = config.variant() {
+            platform = platform.variant(variant.clone());
+        }
+        let mut entry = image.clone();
+        entry.set_platform(Some(complete(platform.build())));
+        entry
+    };
+    let index = Sealed::new(index_of(images.iter().map(entry).collect()));
+    let index = index.map_err(|source| ImageError::Json { source })?;
+    Ok(layout.put(&index, MediaType::ImageIndex)?)
 }
 
 /// Stores `document`, of the kind `artifact_type`, as something attached to the image `subject`, and returns the
@@ -254,7 +279,8 @@ fn text(path: &RawPath) -> Result<String, ImageError> {
     String::from_utf8(path.as_bytes().to_vec()).map_err(|_| ImageError::NotText { path: path.clone() })
 }
 
-fn machine_of_all(programs: &[Program]) -> Result<Machine, ImageError> {
+/// Returns what all of `programs` are made for; `None` without any.
+fn machine_of_all(programs: &[Program]) -> Result<Option<Machine>, ImageError> {
     let mut first: Option<(&Object, Machine)> = None;
     for program in programs {
         let object = &*program.object;
@@ -272,10 +298,20 @@ fn machine_of_all(programs: &[Program]) -> Result<Machine, ImageError> {
             None => first = Some((object, machine)),
         }
     }
-    Ok(first.map_or_else(host, |(_, machine)| machine))
+    Ok(first.map(|(_, machine)| machine))
 }
 
 impl Machine {
+    /// Returns the machine that `platform`, as `[linux/]ARCH[/VARIANT]`, names.
+    fn named(platform: &str) -> Self {
+        let platform = platform.strip_prefix("linux/").unwrap_or(platform);
+        let (architecture, variant) = match platform.split_once('/') {
+            Some((architecture, variant)) => (architecture, Some(variant.to_owned())),
+            None => (platform, None),
+        };
+        Self { architecture: architecture.into(), variant }
+    }
+
     /// Returns whether `platform`, as `[linux/]ARCH[/VARIANT]`, is this one; without a variant, any will do.
     fn is(&self, platform: &str) -> bool {
         let platform = platform.strip_prefix("linux/").unwrap_or(platform);
@@ -286,7 +322,7 @@ impl Machine {
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.architecture)?;
-        if let Some(variant) = self.variant {
+        if let Some(variant) = &self.variant {
             write!(f, "/{variant}")?;
         }
         Ok(())
@@ -326,5 +362,5 @@ fn machine(object: &Object) -> Result<Machine, ImageError> {
         (8, Class::Elf32, false) => (Arch::Mips, None),
         _ => return Err(ImageError::UnknownMachine { path: object.path.clone(), machine: elf.machine }),
     };
-    Ok(Machine { architecture, variant })
+    Ok(Machine { architecture, variant: variant.map(str::to_owned) })
 }

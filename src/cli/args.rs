@@ -13,6 +13,8 @@ use thiserror::Error;
 use super::connection::{Mirror, RegistryHost};
 use super::load::EngineName;
 use super::output::OutputSpec;
+use super::platforms::SourceWord;
+use super::results::ResultArguments;
 use super::selection::{ConfigArguments, SelectionArguments};
 use super::stored;
 use crate::oci::{Platform, Reference, platform};
@@ -76,7 +78,7 @@ pub(super) struct BuildArguments {
     /// Name the image; may be repeated
     #[arg(short, long = "tag", value_name = "REF")]
     pub(super) tags: Vec<Reference>,
-    /// Where the image goes: `type=oci|docker|registry[,dest=PATH][,tar=false][,docker=false]`; may be repeated
+    /// Where the image goes: `type=oci|docker|registry|local|tar[,dest=PATH][,tar=false][,docker=false]`; may be repeated
     #[arg(short, long = "output", value_name = "SPEC")]
     pub(super) outputs: Vec<OutputSpec>,
     /// Push the image to its registry; without -t, to REF
@@ -120,6 +122,8 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "LEVEL")]
     pub(super) compression_level: Option<u8>,
     #[command(flatten)]
+    pub(super) results: ResultArguments,
+    #[command(flatten)]
     pub(super) cache: CacheArguments,
     /// Words for the program
     #[arg(last = true, value_name = "ARGS")]
@@ -152,6 +156,9 @@ pub(super) struct LoadArguments {
     /// The engine; without this, the first that is found
     #[arg(long, value_enum, value_name = "ENGINE")]
     pub(super) to: Option<EngineName>,
+    /// Of an image for several platforms, load the one for OS/ARCH[/VARIANT]; without this, this machine's
+    #[arg(long, value_name = "PLATFORM", value_parser = platform_of)]
+    pub(super) platform: Option<Platform>,
 }
 
 impl BuildArguments {
@@ -285,15 +292,17 @@ const HWCAPS: [&str; 10] =
     ["all", "x86-64-v2", "x86-64-v3", "x86-64-v4", "power9", "power10", "z13", "z14", "z15", "z16"];
 
 /// Where files come from, and how they are looked up there.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct SourceArguments {
     /// Look at this instead of this machine: a directory (`/…`, `./…`), an OCI layout or archive, a docker archive
-    /// (also `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME]`), or an image in a registry
-    #[arg(long, value_name = "SOURCE", value_parser = OsStringValueParser::new().try_map(|word| Source::parse(&word)), help_heading = "Source")]
-    pub(super) from: Option<Source>,
-    /// Of an image for several platforms, take the one for OS/ARCH[/VARIANT]; without this, this machine's
-    #[arg(long, value_name = "PLATFORM", value_parser = platform_of, help_heading = "Source")]
-    pub(super) platform: Option<Platform>,
+    /// (also `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME]`), or an image in a registry.
+    /// `PLATFORM=SOURCE` once for each platform makes one image for all of them
+    #[arg(long, value_name = "SOURCE", value_parser = OsStringValueParser::new().try_map(|word| SourceWord::parse(&word)), help_heading = "Source")]
+    pub(super) from: Vec<SourceWord>,
+    /// Of an image for several platforms, take the one for OS/ARCH[/VARIANT]; of several, separated by commas, each.
+    /// Without this, this machine's
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',', value_parser = platform_of, help_heading = "Source")]
+    pub(super) platforms: Vec<Platform>,
     /// Take the libraries that ldconfig would find; for a source in which it has not run yet
     #[arg(long, help_heading = "Source")]
     pub(super) assume_ldconfig: bool,
@@ -312,7 +321,7 @@ impl SourceArguments {
         let path = RawPath::from(program);
         let is_relative = program.contains('/') && !path.is_absolute();
         match std::env::current_dir() {
-            Ok(here) if is_relative && self.from.is_none() => {
+            Ok(here) if is_relative && self.from.is_empty() => {
                 let below = program.trim_start_matches("./");
                 RawPath::new(here.as_os_str().as_bytes()).join(below.as_bytes())
             }
@@ -332,7 +341,7 @@ impl SourceArguments {
     /// Returns the path that the name `name` of a file means there.
     pub(super) fn file(&self, name: &RawPath) -> RawPath {
         match std::env::current_dir() {
-            Ok(here) if self.from.is_none() => {
+            Ok(here) if self.from.is_empty() => {
                 RawPath::new(here.as_os_str().as_bytes()).join(name.as_bytes())
             }
             _ => RawPath::new("/").join(name.as_bytes()),
@@ -347,9 +356,10 @@ impl SourceArguments {
             None => standard.path,
         };
         Search {
-            path: match self.from {
-                None => completed(user_path(), path_inside.clone()),
-                Some(_) => path_inside.clone(),
+            path: if self.from.is_empty() {
+                completed(user_path(), path_inside.clone())
+            } else {
+                path_inside.clone()
             },
             path_inside,
             cache: if self.assume_ldconfig { CacheSource::AssumeLdconfig } else { CacheSource::AsInSource },

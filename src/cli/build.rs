@@ -8,22 +8,25 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 use tracing::info;
 
-use super::args::{BuildArguments, Format};
+use super::args::{BuildArguments, Format, SourceArguments};
 use super::connection::{Connection, runtime};
 use super::console::Console;
 use super::load::{self, Engine};
 use super::output::OutputSpec;
 use super::progress::Progress;
+use super::results::Finished;
 use super::scratch::Scratch;
 use super::source::{self, Means};
 use super::{Outcome, boxed, cache, reports, resolution, summary};
+use crate::closure::Closure;
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, PushMode, Registry};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
-use crate::layer::{self, Cache};
-use crate::oci::{Descriptor, Layout, Reference, platform};
+use crate::layer::{self, Cache, LayerPlan};
+use crate::oci::{Config, Descriptor, Layout, Reference, platform};
 use crate::path::RawPath;
 use crate::report::{EntryRecord, MEDIA_TYPE, Report as ClosureReport};
+use crate::rootfs::Rootfs;
 use crate::roots::{Keep, Tree};
 use crate::spec::{
     Algorithm, BuildSpec, Compression, ConfigEdits, Epoch, Hints, LayerOptions, LevelError, Search, Source,
@@ -42,6 +45,10 @@ enum UsageError {
     SamePlace { place: String },
     #[error("`{name}` has a digest, which only the finished image has")]
     DigestInName { name: Reference },
+    #[error("`--report` writes the report of one platform, and this image is for several")]
+    ReportOfOne,
+    #[error("`-o type=local` and `-o type=tar` are for one platform, and this image is for several")]
+    FilesOfOne,
 }
 
 impl Explain for UsageError {
@@ -52,6 +59,8 @@ impl Explain for UsageError {
             Self::EpochNotText => "set it to a Unix time, or unset it",
             Self::SamePlace { .. } => "give each `-o` a `dest` of its own",
             Self::DigestInName { .. } => "name the image with a tag, or with nothing",
+            Self::FilesOfOne => "name one platform, or write an image with `-o type=oci`",
+            Self::ReportOfOne => "push with `--attach-report`, and ask `why --image REF --platform PLATFORM`",
         };
         vec![Explanation::new("usage", self.to_string()).fix(fix)]
     }
@@ -67,6 +76,15 @@ struct Target<'a> {
     place: String,
     /// The directory, if it is a layout.
     layout: Option<PathBuf>,
+    takes: Takes,
+}
+
+/// What of an image for several platforms goes somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Everything,
+    /// An engine runs what this machine can run.
+    OwnPlatform,
 }
 
 /// Where an image is put together.
@@ -95,48 +113,127 @@ impl Workplace {
     }
 }
 
+/// The image for one platform, before a byte of it is written.
+struct Part {
+    spec: BuildSpec,
+    rootfs: Box<dyn Rootfs>,
+    closure: Closure,
+    plan: LayerPlan,
+    config: Config,
+    report: ClosureReport,
+}
+
+impl Part {
+    /// Decides what is in the image that `spec` asks for.
+    fn plan(
+        arguments: &BuildArguments,
+        source: &SourceArguments,
+        mut spec: BuildSpec,
+        means: &Means<'_>,
+    ) -> Result<Self, Box<dyn Explain>> {
+        let opened = source::open(source, means)?;
+        spec.search = search(arguments, source, opened.path.as_deref());
+        info!(source = opened.rootfs.name(), "source opened");
+        spec.selection.unowned = opened.unowned;
+        let resolution = resolution::of(&spec, &*opened.rootfs)?;
+        let config = image::config(&resolution, &spec.config, spec.epoch).map_err(boxed)?;
+        info!(
+            entries = resolution.closure.entries().len(),
+            demands = resolution.closure.demands().len(),
+            "closure complete"
+        );
+        let plan = layer::plan(&resolution.closure, spec.layers.layering);
+        let report = ClosureReport::new(&opened.word, &resolution, &plan);
+        Ok(Self { spec, rootfs: opened.rootfs, closure: resolution.closure, plan, config, report })
+    }
+
+    /// Writes the image into `layout`, and says what is in it.
+    fn write(
+        &self,
+        layout: &Layout,
+        cache: Option<&Cache>,
+        console: &mut Console,
+    ) -> Result<Descriptor, Box<dyn Explain>> {
+        let Self { spec, rootfs, closure: _, plan, config, report } = self;
+        let layers = layer::write(plan, &**rootfs, spec.epoch, &spec.layers, layout, cache).map_err(boxed)?;
+        info!(layers = layers.len(), "layers written");
+        let annotations = &spec.config.annotations;
+        let image =
+            image::assemble(&layers, config.clone(), annotations, spec.epoch, layout).map_err(boxed)?;
+        summary::say(report, &layers, console);
+        Ok(image)
+    }
+}
+
 pub(super) fn run(arguments: &BuildArguments, console: &mut Console) -> Outcome {
-    let mut spec = spec(arguments)?;
+    let sources = arguments.source.each().map_err(boxed)?;
+    let specs = sources.iter().map(|source| spec(arguments, source));
+    let specs = specs.collect::<Result<Vec<_>, _>>()?;
+    let is_for_several = sources.len() > 1;
+    if is_for_several && arguments.report.is_some() {
+        return Err(boxed(UsageError::ReportOfOne));
+    }
+    if is_for_several && arguments.outputs.iter().any(|output| matches!(output, OutputSpec::Files(_))) {
+        return Err(boxed(UsageError::FilesOfOne));
+    }
     let names = names(arguments)?;
+    if !arguments.dry_run {
+        arguments.results.clear()?;
+    }
     let runtime = runtime()?;
     let progress = Progress::new(arguments.registry.progress);
     let connection = Connection { arguments: &arguments.registry, observer: &progress };
-    let targets = targets(arguments, &spec, &names, &runtime, &connection)?;
+    let targets = targets(arguments, &specs, &names, &runtime, &connection)?;
     let cache = cache::open(&arguments.cache, console);
 
     let means = Means { cache: cache.as_ref(), connection: &connection, runtime: &runtime };
-    let source = source::open(&arguments.source, &means)?;
-    spec.search = search(arguments, source.path.as_deref());
-    let rootfs = &*source.rootfs;
-    info!(source = rootfs.name(), "source opened");
-    spec.selection.unowned = source.unowned;
-    let resolution = resolution::of(&spec, rootfs)?;
-    let config = image::config(&resolution, &spec.config, spec.epoch).map_err(boxed)?;
-    info!(
-        entries = resolution.closure.entries().len(),
-        demands = resolution.closure.demands().len(),
-        "closure complete"
-    );
-    let plan = layer::plan(&resolution.closure, spec.layers.layering);
-    let closure_report = ClosureReport::new(&source.word, &resolution, &plan);
-    if let Some(file) = &arguments.report {
-        reports::write(&closure_report, file)?;
+    let heading = |source: &SourceArguments, console: &mut Console| {
+        if let Some(platform) = source.platform().filter(|_| is_for_several) {
+            console.say(&format!("{}:", platform::shown(platform)));
+        }
+    };
+    let mut parts = Vec::new();
+    for (source, spec) in sources.iter().zip(specs) {
+        let part = Part::plan(arguments, source, spec, &means);
+        parts.push(part.inspect_err(|_| heading(source, console))?);
+    }
+    if let ([part], Some(file)) = (parts.as_slice(), &arguments.report) {
+        reports::write(&part.report, file)?;
     }
     if arguments.dry_run {
-        return print(&closure_report, arguments.format, console);
+        return sources.iter().zip(&parts).try_for_each(|(source, part)| {
+            heading(source, console);
+            print(&part.report, arguments.format, console)
+        });
     }
 
-    let workplace = Workplace::choose(&targets, cache.as_ref(), &spec.layers)?;
+    for output in &arguments.outputs {
+        let (OutputSpec::Files(files), [part]) = (output, parts.as_slice()) else { continue };
+        let written = files.write(&part.closure, &*part.rootfs, part.spec.epoch)?;
+        console.say(&format!("  to {}", files.path().display()));
+        written.map_or(Ok(()), |digest| console.line(&digest.to_string()))?;
+    }
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let workplace = Workplace::choose(&targets, cache.as_ref(), &layer_options(arguments).map_err(boxed)?)?;
     let layout = &workplace.layout;
-    let layers =
-        layer::write(&plan, rootfs, spec.epoch, &spec.layers, layout, cache.as_ref()).map_err(boxed)?;
-    info!(layers = layers.len(), "layers written");
-    let image =
-        image::assemble(&layers, config, &spec.config.annotations, spec.epoch, layout).map_err(boxed)?;
+    let mut images = Vec::new();
+    for (source, part) in sources.iter().zip(&parts) {
+        heading(source, console);
+        images.push((part.write(layout, cache.as_ref(), console)?, part.config.clone()));
+    }
+    let image = match images.as_slice() {
+        [(image, _)] => image.clone(),
+        several => image::index(several, layout).map_err(boxed)?,
+    };
 
-    summary::say(&closure_report, &layers, console);
     let mut said = HashSet::new();
     for target in targets {
+        let image = match target.takes {
+            Takes::Everything => image.clone(),
+            Takes::OwnPlatform => load::for_engine(layout, &image, &platform::host(), console)?,
+        };
         let published = target.destination.publish(layout, &image, &names).map_err(boxed)?;
         info!(digest = %published.digest, place = %target.place, "image published");
         console.say(&format!("  to {}", target.place));
@@ -145,10 +242,17 @@ pub(super) fn run(arguments: &BuildArguments, console: &mut Console) -> Outcome 
                 console.line(&line)?;
             }
         }
-        reports::remember(&closure_report, published.digest);
+        // The one remembered last is the one that `why` speaks of: of several, the first.
+        for (part, (image, _)) in parts.iter().zip(&images).rev() {
+            reports::remember(&part.report, layout.digest_of(image).map_err(boxed)?);
+        }
     }
+    let finished = Finished { layout, image: &image, platforms: &images, names: &names };
+    arguments.results.write(&finished)?;
     if arguments.attach_report {
-        attach(&closure_report, &image, layout, &names, &connection, &runtime)?;
+        for (part, (image, _)) in parts.iter().zip(&images) {
+            attach(&part.report, image, layout, &names, &connection, &runtime)?;
+        }
     }
     if let Some(cache) = &cache {
         cache::trim(cache);
@@ -190,16 +294,16 @@ fn print(closure_report: &ClosureReport, format: Format, console: &mut Console) 
 }
 
 /// Returns everything that the bytes of the image depend on.
-fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
+fn spec(arguments: &BuildArguments, from: &SourceArguments) -> Result<BuildSpec, Box<dyn Explain>> {
     let mut seen = HashSet::new();
     let programs = arguments.programs.iter().filter(|program| seen.insert(*program));
-    let programs = programs.map(|program| arguments.source.root(program));
+    let programs = programs.map(|program| from.root(program));
     let mut roots: Vec<_> = programs.collect();
-    roots.extend(arguments.selection.roots(&arguments.source)?);
-    let selection = arguments.selection.selection(&arguments.source)?;
+    roots.extend(arguments.selection.roots(from)?);
+    let selection = arguments.selection.selection(from)?;
     let rules = arguments.selection.rule_texts()?;
-    let source = arguments.source.from.clone().unwrap_or_else(|| Source::Path("/".into()));
-    let search = search(arguments, None);
+    let source = from.source().cloned().unwrap_or_else(|| Source::Path("/".into()));
+    let search = search(arguments, from, None);
     let epoch = match std::env::var_os("SOURCE_DATE_EPOCH") {
         None => Epoch::default(),
         Some(value) => match value.to_str() {
@@ -207,15 +311,15 @@ fn spec(arguments: &BuildArguments) -> Result<BuildSpec, Box<dyn Explain>> {
             None => return Err(boxed(UsageError::EpochNotText)),
         },
     };
-    let platform = arguments.source.platform.as_ref().map(platform::shown);
+    let platform = from.platform().map(platform::shown);
     let config = ConfigEdits { platform, ..arguments.config.edits(&arguments.arguments)? };
     let layers = layer_options(arguments).map_err(boxed)?;
     Ok(BuildSpec { source, roots, search, selection, rules, config, epoch, layers })
 }
 
-fn search(arguments: &BuildArguments, path: Option<&[RawPath]>) -> Search {
+fn search(arguments: &BuildArguments, source: &SourceArguments, path: Option<&[RawPath]>) -> Search {
     let libc = arguments.layers.libc_files();
-    Search { hints: Hints::Find, libc, ..arguments.source.search(path) }
+    Search { hints: Hints::Find, libc, ..source.search(path) }
 }
 
 fn layer_options(arguments: &BuildArguments) -> Result<LayerOptions, LevelError> {
@@ -264,7 +368,7 @@ fn names(arguments: &BuildArguments) -> Result<Vec<Reference>, Box<dyn Explain>>
 /// Returns where the image goes: to a file in the working directory, if nothing is said.
 fn targets<'a>(
     arguments: &BuildArguments,
-    spec: &BuildSpec,
+    specs: &[BuildSpec],
     names: &[Reference],
     runtime: &'a Runtime,
     connection: &Connection<'a>,
@@ -281,19 +385,21 @@ fn targets<'a>(
     }
     let mut seen = HashSet::new();
     outputs.retain(|output| seen.insert(output.clone()));
-    let archive_name = || PathBuf::from(format!("{}.oci.tar", image_name(spec, names)));
+    let takes = Takes::Everything;
+    let archive_name = || PathBuf::from(format!("{}.oci.tar", image_name(specs, names)));
     let targets: Result<Vec<Target<'a>>, Box<dyn Explain>> = outputs
-        .into_iter()
-        .map(|output| match output {
+        .iter()
+        .filter_map(|output| match output {
             OutputSpec::Archive { path, kind } => {
-                let path = path.unwrap_or_else(archive_name);
-                let place = path.display().to_string();
-                Ok(Target { destination: Box::new(Archive { path, kind }), place, layout: None })
+                let path = path.clone().unwrap_or_else(archive_name);
+                let (place, kind) = (path.display().to_string(), *kind);
+                let destination = Box::new(Archive { path, kind });
+                Some(Ok(Target { destination, place, layout: None, takes }))
             }
             OutputSpec::Directory { path } => {
                 let place = path.display().to_string();
-                let layout = Some(path.clone());
-                Ok(Target { destination: Box::new(LayoutDirectory { path }), place, layout })
+                let destination = Box::new(LayoutDirectory { path: path.clone() });
+                Some(Ok(Target { destination, place, layout: Some(path.clone()), takes }))
             }
             OutputSpec::Registry => {
                 let (client, observer) = (connection.client(), connection.observer);
@@ -301,30 +407,37 @@ fn targets<'a>(
                     Some(_) => PushMode::IfChanged,
                     None => PushMode::Always,
                 };
-                let destination = Registry { client, runtime, observer, mode };
+                let destination = Box::new(Registry { client, runtime, observer, mode });
                 let place = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-                Ok(Target { destination: Box::new(destination), place, layout: None })
+                Some(Ok(Target { destination, place, layout: None, takes }))
             }
-            OutputSpec::Engine(name) => {
-                let Engine { destination, place } = load::engine(name, runtime)?;
-                Ok(Target { destination, place, layout: None })
-            }
+            OutputSpec::Engine(name) => Some(load::engine(*name, runtime).map(|engine| {
+                let Engine { destination, place } = engine;
+                Target { destination, place, layout: None, takes: Takes::OwnPlatform }
+            })),
+            // No images.
+            OutputSpec::Files(_) => None,
         })
         .collect();
     let targets = targets?;
+    let files = outputs.iter().filter_map(|output| match output {
+        OutputSpec::Files(files) => Some(files.path().display().to_string()),
+        _ => None,
+    });
     let mut places = HashSet::new();
-    match targets.iter().find(|target| !places.insert(&target.place)) {
-        Some(Target { place, .. }) => Err(boxed(UsageError::SamePlace { place: place.clone() })),
+    let all = targets.iter().map(|target| target.place.clone()).chain(files);
+    match all.into_iter().find(|place| !places.insert(place.clone())) {
+        Some(place) => Err(boxed(UsageError::SamePlace { place })),
         None => Ok(targets),
     }
 }
 
 /// Returns what the image is called on disk: the last part of its first name, else its first program.
-fn image_name(spec: &BuildSpec, names: &[Reference]) -> String {
+fn image_name(specs: &[BuildSpec], names: &[Reference]) -> String {
     if let Some(name) = names.first() {
         return name.short_name().to_owned();
     }
-    let program = spec.roots.first().map(|root| match &root.keep {
+    let program = specs.first().and_then(|spec| spec.roots.first()).map(|root| match &root.keep {
         Keep::Program { name: path, .. }
         | Keep::Tree(Tree { path, .. })
         | Keep::File(path)

@@ -1,7 +1,6 @@
 //! `minimage load`: an image on this machine -> a container engine on this machine.
 
 use std::env;
-use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -10,9 +9,10 @@ use tokio::runtime::Runtime;
 use super::args::LoadArguments;
 use super::connection::runtime;
 use super::console::Console;
-use super::{Outcome, boxed, stored};
+use super::{Outcome, boxed, docker, stored};
 use crate::destination::{Containerd, Destination, Docker, DockerAddress, Podman};
 use crate::explain::{Explain, Explanation, Failure};
+use crate::oci::{Descriptor, Layout, Platform, Wanted, find, platform};
 
 /// An engine that keeps images on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
@@ -45,26 +45,6 @@ impl Explain for NoEngine {
     }
 }
 
-/// DOCKER_HOST is of a kind that is not spoken.
-#[derive(Debug, Error)]
-#[error("DOCKER_HOST is `{address}`, which is neither `unix://PATH` nor `tcp://HOST:PORT`")]
-struct UnknownAddress {
-    address: String,
-}
-
-impl Explain for UnknownAddress {
-    fn explain(&self) -> Vec<Explanation> {
-        vec![
-            Explanation::new("usage", self.to_string())
-                .fix("write a file with `-o type=docker,dest=FILE`, and load it there with `docker load`"),
-        ]
-    }
-
-    fn failure(&self) -> Failure {
-        Failure::Usage
-    }
-}
-
 /// An engine, and what to call it.
 pub(super) struct Engine<'a> {
     pub(super) destination: Box<dyn Destination + 'a>,
@@ -77,8 +57,13 @@ pub(super) fn engine<'a>(
     runtime: &'a Runtime,
 ) -> Result<Engine<'a>, Box<dyn Explain>> {
     let docker = match name {
-        Some(EngineName::Docker) | None => docker_address(name)?,
-        _ => None,
+        // If it is asked for, it is at least known where it would be.
+        Some(EngineName::Docker) => {
+            let found = docker::address(&|name| env::var_os(name)).map_err(boxed)?;
+            found.or_else(|| Some(DockerAddress::Socket(docker::usual_socket())))
+        }
+        None => docker::address(&|name| env::var_os(name)).map_err(boxed)?,
+        Some(EngineName::Podman | EngineName::Containerd) => None,
     };
     if let Some(address) = docker {
         let place = format!("docker at {address}");
@@ -103,35 +88,36 @@ fn containerd<'a>() -> Engine<'a> {
     Engine { destination: Box::new(Containerd { namespace }), place }
 }
 
-/// Returns where Docker is, if it is anywhere; where it would be, if it was asked for.
-fn docker_address(name: Option<EngineName>) -> Result<Option<DockerAddress>, Box<dyn Explain>> {
-    if let Ok(address) = env::var("DOCKER_HOST")
-        && !address.is_empty()
-    {
-        return match (address.strip_prefix("unix://"), address.strip_prefix("tcp://")) {
-            (Some(path), _) => Ok(Some(DockerAddress::Socket(path.into()))),
-            (_, Some(host)) => Ok(Some(DockerAddress::Host(host.trim_end_matches('/').to_owned()))),
-            _ => Err(boxed(UnknownAddress { address })),
-        };
-    }
-    let usual = PathBuf::from("/var/run/docker.sock");
-    // Where Docker listens that runs without root.
-    let own = env::var_os("XDG_RUNTIME_DIR").map(|directory| Path::new(&directory).join("docker.sock"));
-    let found = own.into_iter().chain([usual.clone()]).find(|path| path.exists());
-    Ok(found.or_else(|| name.is_some().then_some(usual)).map(DockerAddress::Socket))
-}
-
 fn is_in_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
+/// Returns what an engine gets of `image`: of an index, the image for `wanted`.
+pub(super) fn for_engine(
+    layout: &Layout,
+    image: &Descriptor,
+    wanted: &Platform,
+    console: &mut Console,
+) -> Result<Descriptor, Box<dyn Explain>> {
+    let place = layout.path().display().to_string();
+    let wanted_image = Wanted { name: None, platform: wanted };
+    let chosen = find(layout, std::slice::from_ref(image), &wanted_image, &place).map_err(boxed)?;
+    if chosen.digest() != image.digest() {
+        console.say(&format!("  of its platforms, the engine gets {}", platform::shown(wanted)));
+    }
+    Ok(chosen)
+}
+
 pub(super) fn run(arguments: &LoadArguments, console: &mut Console) -> Outcome {
     let stored = stored::open(&arguments.image)?;
+    let host = platform::host();
+    let wanted = arguments.platform.as_ref().unwrap_or(&host);
+    let image = for_engine(&stored.layout, &stored.image, wanted, console)?;
     let names = if arguments.tags.is_empty() { &stored.names } else { &arguments.tags };
     let runtime = runtime()?;
     let engine = engine(arguments.to, &runtime)?;
-    let published = engine.destination.publish(&stored.layout, &stored.image, names).map_err(boxed)?;
+    let published = engine.destination.publish(&stored.layout, &image, names).map_err(boxed)?;
     console.say(&format!("  to {}", engine.place));
     for line in published.lines() {
         console.line(&line)?;

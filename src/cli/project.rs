@@ -51,14 +51,26 @@ pub(super) fn completed(words: &[OsString]) -> Result<Vec<OsString>, Box<dyn Exp
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(boxed(NoProject::Nothing)),
         Err(source) => return Err(boxed(NoProject::Unreadable { source })),
     };
-    let settings = project::parse(&text, FILE, &flags()).map_err(boxed)?;
+    let mut settings = project::parse(&text, FILE, &flags()).map_err(boxed)?;
+    let at = words.iter().position(|word| word == COMMAND).map_or(words.len(), |at| at + 1);
+    let (before, after) = words.split_at(at);
+    // They may be repeated, but those of the command line take the place of those in the file.
+    for name in ["from", "platform"] {
+        let flag = format!("--{name}");
+        let is_flag = |word: &OsString| {
+            word.to_string_lossy()
+                .strip_prefix(&flag)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        if after.iter().take_while(|word| *word != "--").any(is_flag) {
+            settings.retain(|setting| setting.name != name);
+        }
+    }
     let values = |name: &str| settings.iter().find(|setting| setting.name == name).map(|it| &it.values);
     let programs = values(PROGRAM).cloned().unwrap_or_default();
     if programs.is_empty() && ["add", "include", "with"].into_iter().all(|name| values(name).is_none()) {
         return Err(boxed(NoProject::NoProgram));
     }
-    let at = words.iter().position(|word| word == COMMAND).map_or(words.len(), |at| at + 1);
-    let (before, after) = words.split_at(at);
     let mut completed = before.to_vec();
     completed.extend(settings.iter().flat_map(as_flags));
     completed.extend(programs.into_iter().map(OsString::from));

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::scratch::Scratch;
 use super::{Outcome, boxed, cache};
 use crate::explain::{Explain, Explanation, Failure};
-use crate::oci::{Digest, Reference, publish, scratch};
+use crate::oci::{Digest, Platform, Reference, platform, publish, scratch};
 use crate::report::{MEDIA_TYPE, Report};
 
 /// The name of the report of the newest image in the cache.
@@ -105,14 +105,18 @@ pub(super) fn read(path: Option<&Path>) -> Result<Report, Box<dyn Explain>> {
     Report::parse(&bytes, &file.display().to_string()).map_err(boxed)
 }
 
-/// Returns the report of an image in a registry: from the cache, or attached to the image.
+/// Returns the report of an image in a registry: from the cache, or attached to the image. Of an image for several
+/// platforms, it is that of `platform`; without one, of this machine's.
 pub(super) fn of_image(
     image: &Reference,
+    platform: Option<&Platform>,
     connection: &Connection<'_>,
     runtime: &Runtime,
 ) -> Result<Report, Box<dyn Explain>> {
     let (client, observer) = (connection.client(), connection.observer);
-    let digest = runtime.block_on(client.resolve(image, observer)).map_err(boxed)?;
+    let host = platform::host();
+    let resolved = client.resolve(image, platform.unwrap_or(&host), observer);
+    let digest = runtime.block_on(resolved).map_err(boxed)?;
     let kept = directory().map(|directory| directory.join(format!("{}.json", digest.hex())));
     if let Some(kept) = kept.filter(|kept| kept.is_file()) {
         return read(Some(&kept));

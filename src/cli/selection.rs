@@ -144,7 +144,7 @@ impl SelectionArguments {
             sensitive: if self.allow_sensitive { SensitiveFiles::Allow } else { SensitiveFiles::Refuse },
             users: self.with_user.clone(),
             nss: self.nss.clone(),
-            own_directories: if source.from.is_none() { own_directories() } else { Vec::new() },
+            own_directories: if source.from.is_empty() { own_directories() } else { Vec::new() },
             ..Selection::default()
         })
     }

@@ -99,17 +99,17 @@ pub(super) fn cache(
     arguments: &CacheArguments,
     console: &mut Console,
 ) -> Option<Cache> {
-    match &source.from {
+    match source.source() {
         None => None,
         Some(Source::Path(path)) if path.is_dir() && !Layout::is_at(path) => None,
         Some(_) => super::cache::open(arguments, console),
     }
 }
 
-/// Opens the source that the arguments name.
+/// Opens the one source that the arguments name.
 pub(super) fn open(arguments: &SourceArguments, means: &Means<'_>) -> Result<Opened, Box<dyn Explain>> {
-    let machine = Source::Path("/".into());
-    open_source(arguments.from.as_ref().unwrap_or(&machine), arguments.platform.as_ref(), means)
+    let (machine, arguments) = (Source::Path("/".into()), arguments.only().map_err(boxed)?);
+    open_source(arguments.source().unwrap_or(&machine), arguments.platform(), means)
 }
 
 /// Opens `source`, for `platform` if it is an image for several.

@@ -121,14 +121,15 @@ fn closure_report(
     arguments: &WhyArguments,
     console: &mut Console,
 ) -> Result<ClosureReport, Box<dyn Explain>> {
-    if arguments.programs.is_empty() && arguments.source.from.is_some() {
+    if arguments.programs.is_empty() && !arguments.source.from.is_empty() {
         return Err(boxed(FromWithoutPrograms));
     }
     if let Some(image) = &arguments.image {
         let runtime = runtime()?;
         let progress = Progress::new(arguments.registry.progress);
         let connection = Connection { arguments: &arguments.registry, observer: &progress };
-        return reports::of_image(image, &connection, &runtime);
+        let source = arguments.source.only().map_err(boxed)?;
+        return reports::of_image(image, source.platform(), &connection, &runtime);
     }
     if arguments.programs.is_empty() {
         return reports::read(arguments.report.as_deref());

@@ -11,7 +11,7 @@ use super::{Destination, PublishError, Published};
 use crate::layer::{END, padding};
 use crate::oci::{
     Descriptor, Layout, LayoutError, Manifest, Named, Reference, canonical_json, digest_of, index_json,
-    publish, scratch,
+    platform, publish, scratch,
 };
 
 /// A file that holds one image.
@@ -111,11 +111,12 @@ fn append<W: Write>(to: &mut W, name: &str, mode: u32, size: u64, bytes: impl Re
     to.write_all(&END[..padding(size)])
 }
 
-/// Returns the document that makes a docker archive of an OCI layout.
+/// Returns the document that makes a docker archive of an OCI layout. Such an archive knows no platforms: of an index,
+/// the image for this machine is in it, or the first if none is.
 fn docker_manifest(layout: &Layout, image: &Descriptor, names: &[Reference]) -> Result<Vec<u8>, LayoutError> {
-    let path = || layout.path().to_owned();
-    let manifest: Manifest = serde_json::from_slice(&layout.read(image)?)
-        .map_err(|source| LayoutError::Document { path: path(), source })?;
+    let children = layout.children(image)?;
+    let image = platform::choice(&children, &platform::host()).or(children.first()).unwrap_or(image);
+    let manifest: Manifest = layout.document(image)?;
     let layers = manifest.layers().iter().map(blob_name).collect::<Result<Vec<_>, _>>()?;
     let tags: Vec<_> = names.iter().map(ToString::to_string).collect();
     let config = blob_name(manifest.config())?;

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::{
-    Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, Manifest, MediaType, Reference, Sealed,
+    Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, MediaType, Reference, Sealed,
     canonical_json, descriptor, digest_of,
 };
 use crate::explain::{Explain, Explanation};
@@ -314,25 +314,6 @@ impl Layout {
         }
     }
 
-    /// Returns what the image `image` consists of, in an order in which nothing comes before what it refers to:
-    /// layers, config, and the manifest itself. Each blob comes once.
-    ///
-    /// # Errors
-    /// [`LayoutError::Document`] if the manifest cannot be parsed; as of [`Layout::read`].
-    pub fn blobs_of(&self, image: &Descriptor) -> Result<Vec<Descriptor>, LayoutError> {
-        let manifest: Manifest = serde_json::from_slice(&self.read(image)?).map_err(|source| {
-            let path = self.path.join(image.digest().to_string());
-            LayoutError::Document { path, source }
-        })?;
-        let mut blobs: Vec<Descriptor> = Vec::new();
-        for blob in manifest.layers().iter().chain([manifest.config(), image]) {
-            if !blobs.iter().any(|known| known.digest() == blob.digest()) {
-                blobs.push(blob.clone());
-            }
-        }
-        Ok(blobs)
-    }
-
     /// Returns the digest of the document that `descriptor` names.
     ///
     /// # Errors
@@ -417,7 +398,8 @@ pub(crate) fn index_json(named: &Named<'_>) -> Result<Vec<u8>, LayoutError> {
     canonical_json(&index_of(entries(named))).map_err(|source| LayoutError::Json { source })
 }
 
-fn index_of(manifests: Vec<Descriptor>) -> Index {
+/// Returns an index with these entries.
+pub(crate) fn index_of(manifests: Vec<Descriptor>) -> Index {
     let builder = IndexBuilder::default().schema_version(2_u32).media_type(MediaType::ImageIndex);
     // Every field that the builder requires is set.
     #[expect(clippy::expect_used)]

@@ -40,7 +40,8 @@ fn variant(platform: &Platform) -> Option<u32> {
     }
 }
 
-/// Returns the platform that `text` names as `os/architecture[/variant]`; `None` if it is no such text.
+/// Returns the platform that `text` names as `os/architecture[/variant]`; `None` if it is no such text. A variant that
+/// goes without saying is left out, as images leave it out.
 pub fn parse(text: &str) -> Option<Platform> {
     let mut parts = text.split('/');
     let (os, architecture, variant) = (parts.next()?, parts.next()?, parts.next());
@@ -52,7 +53,8 @@ pub fn parse(text: &str) -> Option<Platform> {
         return None;
     }
     let builder = PlatformBuilder::default().os(os).architecture(architecture);
-    let builder = match variant {
+    let said = !matches!((architecture, variant), ("arm64", Some("v8")) | ("amd64", Some("v1")));
+    let builder = match variant.filter(|_| said) {
         Some(variant) => builder.variant(variant),
         None => builder,
     };
@@ -95,9 +97,10 @@ mod tests {
 
     #[test]
     fn a_platform_is_two_or_three_words() {
-        for text in ["linux/amd64", "linux/arm64/v8", "windows/amd64"] {
+        for text in ["linux/amd64", "linux/arm64", "linux/arm/v7", "windows/amd64"] {
             assert_eq!(shown(&platform(text)), text);
         }
+        assert_eq!(shown(&platform("linux/arm64/v8")), "linux/arm64");
         for bad in ["", "linux", "linux/", "linux/amd64/", "linux/arm/v7/x", "Linux/amd64", "linux/x y"] {
             assert!(parse(bad).is_none(), "{bad}");
         }

@@ -58,15 +58,7 @@ impl Client {
         let sources = Sources { repositories: repositories.collect() };
         let mut image = sources.document(&Wanted::of(reference)).await?;
         if let (Some(platform), Content::Index { manifests }) = (platform, &image.document.content) {
-            let chosen = platform::choice(manifests, platform).ok_or_else(|| RegistryError::NoPlatform {
-                reference: reference.to_string(),
-                wanted: platform::shown(platform),
-                available: manifests
-                    .iter()
-                    .filter_map(|it| it.platform().as_ref())
-                    .map(platform::shown)
-                    .collect(),
-            })?;
+            let chosen = chosen(manifests, platform, reference)?;
             image = sources.document(&Wanted::child(chosen, &image)?).await?;
             if is_index(&image.document.media_type) {
                 return Err(image.error(DocumentError::Missing { field: "manifest for one platform" }));
@@ -90,21 +82,24 @@ impl Client {
         Ok(image.descriptor)
     }
 
-    /// Returns the digest that `reference` means at this moment.
+    /// Returns the digest of the image for `platform` that `reference` means at this moment. An image that is not for
+    /// several platforms is taken for whatever it is.
     ///
     /// # Errors
-    /// [`RegistryError::NotFound`]; all the others.
+    /// [`RegistryError::NotFound`], [`RegistryError::NoPlatform`]; all the others.
     pub async fn resolve(
         &self,
         reference: &Reference,
+        platform: &Platform,
         observer: &dyn Observer,
     ) -> Result<Digest, RegistryError> {
-        if let Some(digest) = reference.digest() {
-            return Ok(digest);
-        }
         let endpoint = self.endpoint(reference.registry(), observer).await?;
         let repository = self.repository(&endpoint, reference.repository(), observer);
-        Ok(document(&repository, &Wanted::of(reference)).await?.digest)
+        let image = document(&repository, &Wanted::of(reference)).await?;
+        match &image.document.content {
+            Content::Index { manifests } => image.digest_of(chosen(manifests, platform, reference)?),
+            Content::Manifest { .. } => Ok(image.digest),
+        }
     }
 
     /// Returns the mirrors that answer, and the registry itself. Mirrors are marked.
@@ -128,6 +123,19 @@ impl Client {
         }
         Ok(found)
     }
+}
+
+/// Returns the one of `manifests` that is for `platform`.
+fn chosen<'a>(
+    manifests: &'a [Descriptor],
+    platform: &Platform,
+    reference: &Reference,
+) -> Result<&'a Descriptor, RegistryError> {
+    platform::choice(manifests, platform).ok_or_else(|| RegistryError::NoPlatform {
+        reference: reference.to_string(),
+        wanted: platform::shown(platform),
+        available: manifests.iter().filter_map(|it| it.platform().as_ref()).map(platform::shown).collect(),
+    })
 }
 
 /// A document to fetch, and what is known of it.

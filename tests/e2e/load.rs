@@ -1,11 +1,17 @@
 //! `--load` and `load` bring images into real engines, where they run by their tags.
 
+use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
+use serde_json::json;
+
+use crate::certificates;
+use crate::daemons::Daemon;
 use crate::engines::{Docker, Podman};
 use crate::minimage::{Message, Workspace};
 use crate::outcome::Outcome;
-use crate::requirement::{DOCKER, ROOT, SKOPEO, present};
+use crate::requirement::{DOCKER, NETWORK_TOOLS, ROOT, SKOPEO, present};
 use crate::sandbox::sandbox;
 
 const HELLO: [&str; 4] = ["build", "bash", "-t", "e2e.test/load/hello:1.0"];
@@ -48,6 +54,109 @@ fn docker_runs_what_was_loaded() {
     // The ID is the digest of the config, which does not depend on how layers are compressed.
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+/// Docker is found where its client finds it: over TCP, over TLS, and by its context.
+#[test]
+fn docker_is_found_as_its_client_finds_it() {
+    let Some(docker) = Docker::client() else { return };
+    if !present(&[NETWORK_TOOLS]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let (plain, secure) = (free_port(), free_port());
+    certificates::make(&workspace);
+    let connect = format!("UNIX-CONNECT:{}", docker.host().trim_start_matches("unix://"));
+    let listen = format!("TCP-LISTEN:{plain},bind=127.0.0.1,fork,reuseaddr");
+    let _plain = socat(&listen, &connect);
+    let file = |name: &str| workspace.path(name).display().to_string();
+    let tls =
+        format!("cert={},key={},cafile={},verify=1", file("server.pem"), file("server.key"), file("ca.pem"));
+    let listen = format!("OPENSSL-LISTEN:{secure},bind=127.0.0.1,fork,reuseaddr,{tls}");
+    let _secure = socat(&listen, &connect);
+    // As `docker context create far` writes it.
+    let id = crate::layout::digest(b"far").trim_start_matches("sha256:").to_owned();
+    let contexts = workspace.path("home/.docker/contexts");
+    let (meta, files) = (contexts.join("meta").join(&id), contexts.join("tls").join(&id).join("docker"));
+    fs::create_dir_all(&meta).unwrap();
+    fs::create_dir_all(&files).unwrap();
+    let endpoint = json!({ "Host": format!("tcp://127.0.0.1:{secure}"), "SkipTLSVerify": false });
+    let text = json!({ "Name": "far", "Metadata": {}, "Endpoints": { "docker": endpoint } });
+    fs::write(meta.join("meta.json"), text.to_string()).unwrap();
+    for file in ["ca.pem", "cert.pem", "key.pem"] {
+        fs::copy(workspace.path(file), files.join(file)).unwrap();
+    }
+    let here = workspace.path(".").display().to_string();
+    let (plain, secure) = (format!("tcp://127.0.0.1:{plain}"), format!("tcp://127.0.0.1:{secure}"));
+    for variables in [
+        vec![("DOCKER_HOST", plain.as_str())],
+        vec![("DOCKER_HOST", &secure), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", &here)],
+        vec![("DOCKER_CONTEXT", "far")],
+    ] {
+        let name = format!("e2e.test/load/far:{}", variables.len());
+        let mut command = workspace.command(["build", "bash", "--load", "-t", &name]);
+        Outcome::of(command.envs(variables)).success();
+        docker.run(&["image", "rm", &name]).success();
+    }
+    // Without our certificate, the other side hangs up.
+    fs::remove_file(files.join("cert.pem")).unwrap();
+    let mut command = workspace.command(["build", "bash", "--load"]);
+    let message = Message::only_one(&Outcome::of(command.env("DOCKER_CONTEXT", "far")), 5);
+    assert_eq!(message.code, "engine-unreachable");
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts a line from one address to another; it ends with the value.
+fn socat(from: &str, to: &str) -> Daemon {
+    let mut command = sandbox().command("socat");
+    command.args(["-d", "-d", from, to]);
+    let ready = |line: &str| line.contains("listening on").then_some(());
+    Daemon::start("socat", &mut command, ready).unwrap_or_else(|log| panic!("{log}")).0
+}
+
+/// Of an image for several platforms, Docker gets this machine's; the registry has both.
+#[test]
+fn an_image_for_two_platforms() {
+    let Some(registry) = crate::registry::Registry::start("platforms") else { return };
+    let workspace = Workspace::new();
+    let name = registry.reference("both:1");
+    // Files alone are made for no machine, so they are for whatever is said.
+    fs::create_dir(workspace.path("root")).unwrap();
+    fs::write(workspace.path("root/data"), "the same on each").unwrap();
+    let from = ["--from", "linux/amd64=./root", "--from", "linux/arm64=./root"];
+    let words =
+        [&["build", "--include", "/data", "--push", &name, "-o", "type=oci,dest=both.tar"], &from[..]];
+    let pushed = workspace.results(words.concat());
+    let stored = registry.manifest("both", "1").unwrap();
+    assert_eq!(pushed, [format!("{name}@{}", stored.digest)]);
+    let index: serde_json::Value = serde_json::from_slice(&stored.bytes).unwrap();
+    let platforms: Vec<_> = index["manifests"].as_array().unwrap().iter().map(|it| &it["platform"]).collect();
+    let platform = |name: &str| json!({ "architecture": name, "os": "linux" });
+    assert_eq!(platforms, [&platform("amd64"), &platform("arm64")]);
+    if present(&[ROOT, SKOPEO]) {
+        let image = format!("docker://{name}");
+        for architecture in ["amd64", "arm64"] {
+            let words = ["inspect", "--tls-verify=false", "--override-arch", architecture, "--format"];
+            let words = words.into_iter().chain(["{{.Architecture}}", image.as_str()]);
+            assert_eq!(sandbox().run("skopeo", words).stdout.trim_end(), architecture);
+        }
+    }
+    if let Some(docker) = Docker::client() {
+        let load = |words: &[&str]| {
+            let mut command =
+                workspace.command([&["load", "both.tar", "-t", "e2e.test/both:1"], words].concat());
+            let loaded = Outcome::of(command.env("DOCKER_HOST", docker.host())).success();
+            assert!(loaded.stderr.contains("the engine gets linux/"), "{loaded}");
+            let inspect = ["image", "inspect", "-f", "{{.Architecture}}", "e2e.test/both:1"];
+            docker.run(&inspect).success().stdout.trim_end().to_owned()
+        };
+        assert_eq!(load(&["--platform", "linux/arm64"]), "arm64");
+        assert_eq!(load(&["--platform", "linux/amd64"]), "amd64");
+        assert_eq!(docker.load(&workspace.path("both.tar")), [name]);
+    }
 }
 
 /// Podman is spoken to through its command.

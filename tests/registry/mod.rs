@@ -2,6 +2,8 @@
 
 mod auth;
 mod command;
+mod memory;
+mod platforms;
 mod pull;
 mod push;
 mod stub;
