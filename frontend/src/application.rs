@@ -4,40 +4,10 @@ use minimage::formats::ReadAt;
 use minimage::packages::{PackageDb, PackageError};
 use minimage::path::RootPath;
 use minimage::rootfs::{Kind, Node, Rootfs, RootfsError};
+use minimage::rules::Catalogue;
 use thiserror::Error;
 
 use crate::place::equal;
-
-/// Where commands leave what nobody misses: caches, logs, lists, and what every installation writes anew.
-const VOLATILE: [&str; 21] = [
-    "/dev",
-    "/etc/.pwd.lock",
-    "/etc/alternatives",
-    "/etc/apt",
-    "/etc/group-",
-    "/etc/gshadow-",
-    "/etc/ld.so.cache",
-    "/etc/machine-id",
-    "/etc/passwd-",
-    "/etc/shadow-",
-    "/etc/subgid-",
-    "/etc/subuid-",
-    "/proc",
-    "/root/.cache",
-    "/run",
-    "/sys",
-    "/tmp",
-    "/var/cache",
-    "/var/lib/apt",
-    "/var/log",
-    "/var/tmp",
-];
-/// The databases of package managers, which describe packages that are not there any more.
-const DATABASES: [&str; 5] =
-    ["/lib/apk", "/usr/lib/sysimage/rpm", "/var/lib/dpkg", "/var/lib/pacman", "/var/lib/rpm"];
-/// Secrets and users are named, not found.
-const ACCOUNTS: [&str; 6] =
-    ["/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/shadow", "/etc/subgid", "/etc/subuid"];
 
 /// Why the application cannot be found.
 #[derive(Debug, Error)]
@@ -51,11 +21,13 @@ pub(crate) enum ApplicationError {
     Package(#[from] PackageError),
 }
 
-/// Returns the files, links and directories of `target` that `base` does not have, and that no package of `packages` owns.
+/// Returns the files, links and directories of `target` that `base` does not have, that no package of `packages` owns,
+/// and that are not volatile.
 pub(crate) fn files(
     target: &dyn Rootfs,
     base: Option<&dyn Rootfs>,
     packages: Option<&dyn PackageDb>,
+    rules: &Catalogue,
 ) -> Result<Vec<RootPath>, ApplicationError> {
     let mut found = Vec::new();
     let mut open = vec![RootPath::root()];
@@ -63,7 +35,7 @@ pub(crate) fn files(
         for name in target.read_dir(&directory)? {
             let Some(path) = directory.child(&name) else { continue };
             let Some(node) = target.lookup(&path)? else { continue };
-            if is_volatile(&path) {
+            if rules.is_volatile(&path) {
                 continue;
             }
             if let Kind::Special(_) = node.kind {
@@ -83,13 +55,6 @@ pub(crate) fn files(
     }
     found.sort();
     Ok(found)
-}
-
-fn is_volatile(path: &RootPath) -> bool {
-    let is_within =
-        |top: &&str| RootPath::from_normal(top.as_bytes()).is_some_and(|top| path.is_within(&top));
-    [&VOLATILE[..], &DATABASES, &ACCOUNTS].into_iter().flatten().any(is_within)
-        || path.file_name() == b"__pycache__"
 }
 
 /// Returns whether `base` has the same at `path` as `target`.
@@ -157,9 +122,10 @@ mod tests {
         ));
         let packages = packages::open(&target).unwrap().unwrap();
         let shown = |found: Vec<RootPath>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let found = files(&target, Some(&base), Some(&*packages)).unwrap();
+        let rules = Catalogue::with(&[]).unwrap();
+        let found = files(&target, Some(&base), Some(&*packages), &rules).unwrap();
         assert_eq!(shown(found), ["/app", "/app/main.py", "/etc/motd", "/l"]);
-        let found = files(&target, Some(&base), None).unwrap();
+        let found = files(&target, Some(&base), None, &rules).unwrap();
         assert_eq!(shown(found), ["/app", "/app/main.py", "/etc/motd", "/l", "/usr/bin/tool"]);
     }
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::explain::{Explain, Explanation, Failure};
 use crate::glob::{Glob, GlobError, escaped};
+use crate::path::RootPath;
 
 pub use text::RuleFileError;
 
@@ -27,6 +28,9 @@ const EMBEDDED: [(&str, &str); 6] = [
 /// The files that tell hosts and people apart, or hold their secrets.
 const SENSITIVE: &str = include_str!("sensitive.toml");
 
+/// What commands leave behind and no application needs.
+const VOLATILE: &str = include_str!("volatile.toml");
+
 /// Parts of every image that are no rules, but can be left out by name like rules.
 pub const PARTS: [&str; 4] = ["base-layout", "metadata", "package-data", "user-db"];
 
@@ -34,7 +38,8 @@ pub const PARTS: [&str; 4] = ["base-layout", "metadata", "package-data", "user-d
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     rules: Vec<Rule>,
-    sensitive: Vec<Sensitive>,
+    sensitive: Vec<FileKind>,
+    volatile: Vec<FileKind>,
 }
 
 /// One rule.
@@ -157,12 +162,12 @@ pub struct Pattern {
     text: String,
 }
 
-/// A file that no image should hold by accident.
+/// Files that have something in common which rules do not know.
 #[derive(Debug, Clone)]
-pub struct Sensitive {
+pub struct FileKind {
     /// Which files.
     pub files: Vec<Glob>,
-    /// What is in them.
+    /// What they are.
     pub what: String,
 }
 
@@ -206,12 +211,13 @@ impl Catalogue {
                 }
             }
         }
-        Ok(Self { rules, sensitive: text::sensitive("sensitive.toml", SENSITIVE)? })
+        let sensitive = text::file_kinds("sensitive.toml", SENSITIVE)?;
+        Ok(Self { rules, sensitive, volatile: text::file_kinds("volatile.toml", VOLATILE)? })
     }
 
     /// Returns a catalogue without any rules.
     pub fn empty() -> Self {
-        Self { rules: Vec::new(), sensitive: Vec::new() }
+        Self { rules: Vec::new(), sensitive: Vec::new(), volatile: Vec::new() }
     }
 
     /// Returns the rules, in the order in which they are tried.
@@ -220,8 +226,13 @@ impl Catalogue {
     }
 
     /// Returns the kinds of files that no image should hold by accident.
-    pub fn sensitive(&self) -> &[Sensitive] {
+    pub fn sensitive(&self) -> &[FileKind] {
         &self.sensitive
+    }
+
+    /// Returns whether commands leave `path` behind and no application needs it, nor what is below it.
+    pub fn is_volatile(&self, path: &RootPath) -> bool {
+        self.volatile.iter().flat_map(|kind| &kind.files).any(|files| files.matches(path))
     }
 
     /// Returns the rule called `id`.

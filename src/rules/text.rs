@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Directory, Implied, Level, Pattern, Places, Reader, Rule, Sensitive, Strength, Triggers};
+use super::{Directory, FileKind, Implied, Level, Pattern, Places, Reader, Rule, Strength, Triggers};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::glob::{Glob, GlobError};
 
@@ -127,13 +127,14 @@ enum ReaderText {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SensitiveFile {
-    sensitive: Vec<SensitiveText>,
+struct FileKindsText {
+    #[serde(alias = "sensitive", alias = "volatile")]
+    kind: Vec<FileKindText>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SensitiveText {
+struct FileKindText {
     what: String,
     files: Vec<String>,
 }
@@ -149,19 +150,19 @@ pub(super) fn rules(name: &str, text: &str) -> Result<Vec<Rule>, RuleFileError> 
     file.rule.into_iter().map(|rule| rule.checked(name)).collect()
 }
 
-/// Returns the kinds of sensitive files in `text`.
-pub(super) fn sensitive(name: &str, text: &str) -> Result<Vec<Sensitive>, RuleFileError> {
-    let file: SensitiveFile = document(name, text)?;
-    let kind = |kind: SensitiveText| {
+/// Returns the kinds of files in `text`.
+pub(super) fn file_kinds(name: &str, text: &str) -> Result<Vec<FileKind>, RuleFileError> {
+    let file: FileKindsText = document(name, text)?;
+    let kind = |kind: FileKindText| {
         let files = kind.files.into_iter().map(Glob::parse).collect::<Result<_, _>>();
         let files = files.map_err(|source| RuleFileError::Pattern {
             name: name.to_owned(),
             id: kind.what.clone(),
             source,
         })?;
-        Ok(Sensitive { files, what: kind.what })
+        Ok(FileKind { files, what: kind.what })
     };
-    file.sensitive.into_iter().map(kind).collect()
+    file.kind.into_iter().map(kind).collect()
 }
 
 impl RuleText {
