@@ -1,7 +1,8 @@
-//! A project file -> the flags that it stands for, under the same names, each with its line.
+//! A project file -> the flags of `minimage build` that it stands for, under the same names, each with its line.
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -10,6 +11,65 @@ use crate::explain::{Explain, Explanation, Failure};
 
 /// The name that a project file has.
 pub const FILE: &str = "minimage.toml";
+/// The key for programs, which are no flag.
+pub const PROGRAM: &str = "program";
+/// The key for what comes after `--`.
+pub const ARGUMENTS: &str = "arguments";
+/// What can be said about the image.
+const OF_IMAGE: [(&str, Takes); 25] = [
+    ("add", Takes::Many),
+    ("allow-missing", Takes::Many),
+    ("allow-sensitive", Takes::Nothing),
+    (ARGUMENTS, Takes::Many),
+    ("assume-ldconfig", Takes::Nothing),
+    ("cmd", Takes::One),
+    ("dlopen", Takes::One),
+    ("entrypoint", Takes::One),
+    ("env", Takes::Many),
+    ("exclude", Takes::Many),
+    ("from", Takes::Many),
+    ("hwcaps", Takes::Many),
+    ("include", Takes::Many),
+    ("label", Takes::Many),
+    ("no-package-data", Takes::Nothing),
+    ("nss", Takes::Many),
+    ("platform", Takes::Many),
+    (PROGRAM, Takes::Many),
+    ("rules", Takes::Many),
+    ("user", Takes::One),
+    ("verbose", Takes::Nothing),
+    ("with", Takes::Many),
+    ("with-suggested", Takes::Nothing),
+    ("with-user", Takes::Many),
+    ("without", Takes::Many),
+];
+/// What can be said about how `minimage build` makes it and where it goes, which is BuildKit's business inside of BuildKit.
+const OF_COMMAND: [(&str, Takes); 24] = [
+    ("annotation", Takes::Many),
+    ("attach-report", Takes::Nothing),
+    ("authfile", Takes::One),
+    ("cache-dir", Takes::One),
+    ("cert-dir", Takes::One),
+    ("compression", Takes::One),
+    ("compression-level", Takes::One),
+    ("dry-run", Takes::Nothing),
+    ("format", Takes::One),
+    ("iidfile", Takes::One),
+    ("image-refs", Takes::One),
+    ("insecure-registry", Takes::Many),
+    ("layers", Takes::One),
+    ("load", Takes::OneOrNothing),
+    ("metadata-file", Takes::One),
+    ("mount-from", Takes::Many),
+    ("no-cache", Takes::Nothing),
+    ("output", Takes::Many),
+    ("progress", Takes::One),
+    ("push", Takes::OneOrNothing),
+    ("push-if-changed", Takes::OneOrNothing),
+    ("registry-mirror", Takes::Many),
+    ("report", Takes::One),
+    ("tag", Takes::Many),
+];
 /// How many letters a name may be off for another one to be proposed.
 const DISTANCE_MAX: usize = 3;
 
@@ -35,8 +95,19 @@ pub enum Takes {
     Many,
 }
 
+/// Returns everything that a project file may set.
+pub fn flags() -> Vec<Flag> {
+    let flag = |&(name, takes): &(&str, Takes)| Flag { name: name.to_owned(), takes };
+    OF_IMAGE.iter().chain(&OF_COMMAND).map(flag).collect()
+}
+
+/// Returns whether the flag `name` is only about how `minimage build` makes the image and where it goes.
+pub fn is_of_command(name: &str) -> bool {
+    OF_COMMAND.iter().any(|(known, _)| *known == name)
+}
+
 /// A flag that a project file sets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// The flag.
     pub name: String,
@@ -139,7 +210,7 @@ pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, Pro
             Some(Some(values)) => settings.push(Setting { name: name.to_owned(), values, line }),
             Some(None) => {}
             None => {
-                let found = kind(value.get_ref());
+                let found = kind(value.get_ref(), flag.takes);
                 let kind = ProblemKind::WrongType { key: name.to_owned(), takes: flag.takes, found };
                 problems.push(Problem { line, kind });
             }
@@ -187,14 +258,15 @@ fn text(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-fn kind(value: &DeValue<'_>) -> &'static str {
+fn kind(value: &DeValue<'_>, takes: Takes) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a number with a point",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list with something else than strings in it",
+        DeValue::Array(_) if takes == Takes::Many => "a list with something else than strings in it",
+        DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
 }
@@ -206,25 +278,10 @@ fn line(text: &str, span: &Range<usize>) -> usize {
 
 /// Returns the flag whose name is most like `name`, if one is.
 pub(crate) fn nearest(name: &str, flags: &[Flag]) -> Option<String> {
-    let distances = flags.iter().map(|flag| (distance(name, &flag.name), &flag.name));
+    let distance = |flag: &Flag| strsim::damerau_levenshtein(name, &flag.name);
+    let distances = flags.iter().map(|flag| (distance(flag), &flag.name));
     let (distance, nearest) = distances.min()?;
     (distance <= DISTANCE_MAX && distance < name.len()).then(|| nearest.clone())
-}
-
-/// Returns how many letters must be put in, taken out or changed to get from `one` to `other`.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let mut next = vec![index + 1];
-        for (column, above) in other.iter().zip(row.windows(2)) {
-            let &[diagonal, above] = above else { continue };
-            let left = next.last().copied().unwrap_or(0);
-            next.push((diagonal + usize::from(*column != letter)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -284,7 +341,7 @@ mod tests {
                 "x.toml:2 `assume-ldconfig` is a string write `assume-ldconfig = true`",
                 "x.toml:3 `tag` is a list with something else than strings in it write `tag = [\"…\", \"…\"]`",
                 "x.toml:5 there is no option `nothing-like-it` `minimage build --help` lists them",
-                "x.toml:6 `from` is a list with something else than strings in it write `from = \"…\"`",
+                "x.toml:6 `from` is a list write `from = \"…\"`",
             ]
         );
         assert_eq!(
@@ -292,19 +349,5 @@ mod tests {
             [2]
         );
         assert_eq!(parse("a\nb = ", FILE, &flags()).unwrap_err().lines().next(), Some(1));
-    }
-
-    #[test]
-    fn distances_count_letters() {
-        for (one, other, expected) in [
-            ("", "", 0),
-            ("tag", "tag", 0),
-            ("tga", "tag", 2),
-            ("", "tag", 3),
-            ("include", "incldue", 2),
-            ("käse", "kase", 1),
-        ] {
-            assert_eq!(distance(one, other), expected, "{one} {other}");
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! Flags, project file or frontend options -> [`BuildSpec`]: everything that a build depends on, as values.
 
+mod config;
 mod selection;
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -20,6 +20,7 @@ use crate::oci::{MediaType, Reference, ReferenceError};
 use crate::path::RawPath;
 use crate::roots::Root;
 
+pub use config::{ConfigEdits, EditError};
 pub use selection::{
     Generated, PackageData, RunAs, RunAsError, Selection, SensitiveFiles, Suggested, Unowned, With,
 };
@@ -281,27 +282,6 @@ impl Search {
             libc: LibcFiles::Needed,
         }
     }
-}
-
-/// What the user says of the image config.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConfigEdits {
-    /// The words after `--`: arguments of the one program.
-    pub arguments: Vec<String>,
-    /// What is started, instead of the one program.
-    pub entrypoint: Option<Vec<String>>,
-    /// The default arguments, instead of the words after `--`.
-    pub cmd: Option<Vec<String>>,
-    /// Variables of the environment; they win over those that rules give.
-    pub env: BTreeMap<String, String>,
-    /// Labels of the config.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations of the manifest.
-    pub annotations: BTreeMap<String, String>,
-    /// The user that the image runs as.
-    pub user: Option<RunAs>,
-    /// The platform that the image is meant to be for, as `linux/ARCH[/VARIANT]`.
-    pub platform: Option<String>,
 }
 
 /// How layers are cut and compressed.

@@ -169,7 +169,7 @@ const CASES: [Case; 33] = [
 ];
 
 /// Returns the golden text of `outcome`, in which nothing of this machine is left.
-fn text(arguments: &str, outcome: &Outcome, top: &Path, home: &Path) -> String {
+pub fn text(arguments: &str, outcome: &Outcome, top: &Path, home: &Path) -> String {
     let plain = |text: &str| {
         let text = text.replace(top.to_str().unwrap(), "$TOP");
         text.replace(home.to_str().unwrap(), "$HOME")
@@ -191,7 +191,7 @@ fn text(arguments: &str, outcome: &Outcome, top: &Path, home: &Path) -> String {
 }
 
 /// Runs `arguments` on what is at `top`.
-fn outcome(arguments: &str, top: &Path, home: &Path) -> Outcome {
+pub fn outcome(arguments: &str, top: &Path, home: &Path) -> Outcome {
     let arguments = arguments.replace("$OUT", OUT);
     let words = arguments
         .split(' ')

@@ -22,6 +22,7 @@ mod images;
 mod packages;
 mod repeat;
 mod cli;
+mod project;
 mod kernel;
 mod programs;
 mod sources;

@@ -7,9 +7,9 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::proto::{
-    Copy, Definition, Exec, ExecMeta, FileAction, Flag, Input, Location, Locations, Mount, Operation,
-    OperationHead, OperationKind, OperationMetadata, Pair, Platform, Range, SourceInfo, SourceOperation,
-    value,
+    Copy, Definition, Exec, ExecMeta, FileAction, FileOperation, Flag, Input, Location, Locations, MakeFile,
+    Mount, Operation, OperationHead, OperationKind, OperationMetadata, Pair, Platform, Range, SourceInfo,
+    SourceOperation, value,
 };
 
 /// How many operations lie on the way from a target to its base at most: more than any build file has lines.
@@ -34,6 +34,7 @@ pub(crate) enum LlbError {
 }
 
 /// The operations of a definition by their digests.
+#[derive(Default)]
 pub(crate) struct Graph {
     definition: Definition,
     operations: HashMap<String, Operation>,
@@ -146,7 +147,9 @@ impl Graph {
                     // From what another action of the same operation made.
                     None => Some(PartKind::Made(copy.dest.clone())),
                 }
-            } else if let Some(made) = action.make_file.as_ref().or(action.make_directory.as_ref()) {
+            } else if let Some(made) = &action.make_file {
+                Some(PartKind::Made(made.path.clone()))
+            } else if let Some(made) = &action.make_directory {
                 Some(PartKind::Made(made.path.clone()))
             } else {
                 action.symlink.as_ref().map(|link| PartKind::Made(link.new.clone()))
@@ -312,9 +315,50 @@ impl Graph {
     pub(crate) fn add_image(&mut self, name: &str, platform: Platform) -> Input {
         let head = OperationHead { inputs: Vec::new(), platform: Some(platform) };
         let source = SourceOperation { identifier: format!("docker-image://{name}"), attributes: Vec::new() };
-        let kind = OperationKind { source: Some(source), exec: None };
+        let kind = OperationKind { source: Some(source), ..OperationKind::default() };
         let description = format!("[minimage] load {name}");
         self.push(&head, &kind, &metadata(&description, Reuse::Allowed, &["source.image"]), None)
+    }
+
+    /// Adds the file `path` of what the client of `session` calls `name`, and returns the tree that has it. Without a
+    /// session, a build that runs at the same time could get the file of another client.
+    pub(crate) fn add_local(&mut self, name: &str, path: &str, session: Option<&str>) -> Input {
+        let mut attributes = vec![
+            Pair::new("local.followpaths", serde_json::json!([path]).to_string()),
+            Pair::new("local.sharedkeyhint", name),
+        ];
+        attributes.extend(session.map(|session| Pair::new("local.session", session)));
+        attributes.sort_by(|one, other| one.key.cmp(&other.key));
+        let source = SourceOperation { identifier: format!("local://{name}"), attributes };
+        let kind = OperationKind { source: Some(source), ..OperationKind::default() };
+        let mut caps = vec!["source.local", "source.local.followpaths", "source.local.sharedkeyhint"];
+        caps.extend(session.map(|_| "source.local.sessionid"));
+        let description = format!("[minimage] load {path}");
+        let metadata = metadata(&description, Reuse::Allowed, &caps);
+        self.push(&OperationHead::default(), &kind, &metadata, None)
+    }
+
+    /// Adds a file and returns the tree that has nothing else.
+    pub(crate) fn add_file(&mut self, path: &str, data: &[u8]) -> Input {
+        let file = MakeFile { path: path.to_owned(), mode: 0o644, data: data.to_vec(), timestamp: -1 };
+        let action =
+            FileAction { input: -1, secondary_input: -1, make_file: Some(file), ..FileAction::default() };
+        let file = FileOperation { actions: vec![action] };
+        let kind = OperationKind { file: Some(file), ..OperationKind::default() };
+        let metadata = metadata("[minimage] write the build file", Reuse::Allowed, &["file.base"]);
+        self.push(&OperationHead::default(), &kind, &metadata, None)
+    }
+
+    /// Makes `file` the build file that errors and warnings show, and its lines `lines` those of every operation.
+    pub(crate) fn show_instead(&mut self, file: &SourceInfo, lines: Option<Range>) {
+        let Some(source) = &mut self.definition.source else { return };
+        source.infos = vec![file.clone()];
+        let locations = Locations {
+            locations: lines.into_iter().map(|range| Location { source: 0, ranges: vec![range] }).collect(),
+        };
+        for pair in &mut source.locations {
+            pair.value = Some(locations.encode_to_vec());
+        }
     }
 
     /// Adds `step`, and returns its first output.
@@ -347,7 +391,7 @@ impl Graph {
         let meta = ExecMeta { args: step.arguments, env: Vec::new(), cwd: "/".to_owned() };
         let exec = Exec { meta: Some(meta), mounts, network: 2 };
         let head = OperationHead { inputs, platform: Some(step.platform) };
-        let kind = OperationKind { exec: Some(exec), source: None };
+        let kind = OperationKind { exec: Some(exec), ..OperationKind::default() };
         let mut caps = vec!["exec.meta.base", "exec.meta.network", "exec.mount.bind"];
         if step.keys == Keys::Definitions {
             caps.push("exec.mount.cache.content");
@@ -402,7 +446,7 @@ fn metadata(name: &str, reuse: Reuse, caps: &[&str]) -> OperationMetadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{FileOperation, MakePath, Merge, MergeInput};
+    use crate::proto::{MakePath, Merge, MergeInput};
 
     /// A definition in the making.
     #[derive(Default)]
@@ -542,7 +586,7 @@ mod tests {
         let operation = Operation::decode(bytes.as_slice()).unwrap();
         assert_eq!(operation.inputs, [image, debian]);
         // The kind of the operation comes last, although its tag is smaller than that of the platform.
-        let kind = OperationKind { exec: operation.exec.clone(), source: None }.encode_to_vec();
+        let kind = OperationKind { exec: operation.exec.clone(), ..OperationKind::default() }.encode_to_vec();
         assert!(bytes.ends_with(&kind));
         let mounts: Vec<_> = operation.exec.unwrap().mounts;
         let mounts: Vec<_> = mounts.iter().map(|mount| (&*mount.dest, mount.input, mount.output)).collect();

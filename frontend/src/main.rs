@@ -7,7 +7,10 @@ mod options;
 mod settings;
 mod request;
 mod llb;
+mod blame;
 mod config;
+mod build;
+mod project;
 mod serve;
 mod expand;
 mod place;
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let done = match arguments.next().as_deref() {
         Some("step") => worker::run(&arguments.collect::<Vec<_>>()).map_err(Into::into),
+        Some("project") => worker::run_project(&arguments.collect::<Vec<_>>()).map_err(Into::into),
         _ => serve().map_err(Box::<dyn Error>::from),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
@@ -43,6 +47,6 @@ fn main() -> ExitCode {
 fn serve() -> Result<(), GatewayError> {
     let gateway = Gateway::connect()?;
     let options = Options::read(std::env::vars_os());
-    let result = serve::build(&gateway, &options).map_err(serve::ServeError::into_status);
+    let result = serve::build(&gateway, &options).map_err(build::ServeError::into_status);
     gateway.finish(result)
 }

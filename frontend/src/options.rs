@@ -10,6 +10,8 @@ use crate::proto::{CacheImport, Pair};
 
 /// What the daemon puts in front of each option's number.
 const PREFIX: &[u8] = b"BUILDKIT_FRONTEND_OPT_";
+/// Where the daemon says whose build it is.
+const SESSION: &str = "BUILDKIT_SESSION_ID";
 /// Makes the stock frontend not look for a `# syntax` line, which would lead back to us.
 const NO_SYNTAX: &str = "minimage";
 /// Options of the client that are not for the stock frontend: it would scan a root filesystem that nobody gets.
@@ -17,37 +19,62 @@ const WITHHELD: [&str; 2] = ["attest:sbom", "build-arg:BUILDKIT_ATTEST_SBOM"];
 
 /// The options of one build, as the client gave them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Options(BTreeMap<String, String>);
+pub(crate) struct Options {
+    values: BTreeMap<String, String>,
+    /// The client's session.
+    session: Option<String>,
+}
 
 impl Options {
     /// Reads the options among the variables of an environment.
     pub(crate) fn read(environment: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let values = environment.filter(|(name, _)| name.as_bytes().starts_with(PREFIX));
-        let options = values.filter_map(|(_, option)| {
-            let bytes = option.as_bytes();
-            let equals = bytes.iter().position(|byte| *byte == b'=')?;
-            let (key, value) = bytes.split_at(equals);
-            // gRPC takes text only, so nothing else can be passed on.
-            let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_string_lossy().into_owned();
-            Some((text(key), text(value.get(1..).unwrap_or_default())))
-        });
-        Self(options.collect())
+        // gRPC takes text only, so nothing else can be passed on.
+        let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_string_lossy().into_owned();
+        let mut options = Self::default();
+        for (name, value) in environment {
+            let bytes = value.as_bytes();
+            if name == SESSION {
+                options.session = Some(text(bytes));
+            }
+            if let Some(equals) = bytes.iter().position(|byte| *byte == b'=')
+                && name.as_bytes().starts_with(PREFIX)
+            {
+                let (key, value) = bytes.split_at(equals);
+                options.values.insert(text(key), text(value.get(1..).unwrap_or_default()));
+            }
+        }
+        options
     }
 
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.values.get(key).map(String::as_str)
+    }
+
+    /// Returns the session of the client that has the directory `local`.
+    pub(crate) fn session_of(&self, local: &str) -> Option<&str> {
+        self.value(&format!("local-sessionid:{local}")).or(self.session.as_deref())
     }
 
     /// Returns the keys with `prefix` and what follows it, and their values.
     pub(crate) fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value.as_str())))
+        self.values.iter().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value.as_str())))
+    }
+
+    /// Returns the name of the build file if it is a project file.
+    pub(crate) fn project_file(&self) -> Option<&str> {
+        self.value("filename").filter(|name| name.ends_with(".toml"))
     }
 
     /// Returns the options for the stock frontend.
     pub(crate) fn forwarded(&self) -> Vec<Pair> {
-        let mut options = self.0.clone();
-        for key in WITHHELD {
-            options.remove(key);
+        self.forwarded_without(&[])
+    }
+
+    /// Returns the same without those with these `keys`.
+    pub(crate) fn forwarded_without(&self, keys: &[&str]) -> Vec<Pair> {
+        let mut options = self.values.clone();
+        for key in WITHHELD.iter().chain(keys) {
+            options.remove(*key);
         }
         options.entry("cmdline".to_owned()).or_insert_with(|| NO_SYNTAX.to_owned());
         options.into_iter().map(|(key, value)| Pair::new(key, value)).collect()
@@ -55,7 +82,7 @@ impl Options {
 
     /// Returns which of the client's wishes are not passed on, as the user spells them.
     pub(crate) fn withheld(&self) -> Option<&'static str> {
-        WITHHELD.into_iter().find(|key| self.0.contains_key(*key)).map(|_| "sbom")
+        WITHHELD.into_iter().find(|key| self.values.contains_key(*key)).map(|_| "sbom")
     }
 
     /// Returns whether the client wants no results of earlier builds.
@@ -111,14 +138,17 @@ mod tests {
     fn options(values: &[&str]) -> Options {
         let name = |index| OsString::from(format!("BUILDKIT_FRONTEND_OPT_{index}"));
         let variables = values.iter().enumerate().map(|(index, value)| (name(index), OsString::from(value)));
-        Options::read(variables.chain([("PATH".into(), "/bin=x".into())]))
+        Options::read(variables.chain([("PATH".into(), "/bin=x".into()), (SESSION.into(), "s=1".into())]))
     }
 
     #[test]
     fn options_are_split_at_the_first_equals_sign() {
+        let of_local = options(&["local-sessionid:dockerfile=other"]);
+        assert_eq!(of_local.session_of("dockerfile"), Some("other"));
         let options = options(&["build-arg:A=1=2\n3", "target=", "broken"]);
         assert_eq!(options.value("build-arg:A"), Some("1=2\n3"));
         assert_eq!(options.value("target"), Some(""));
+        assert_eq!(options.session_of("dockerfile"), Some("s=1"));
         assert_eq!(options.with_prefix("").count(), 2);
         assert_eq!(options.with_prefix("build-arg:").collect::<Vec<_>>(), [("A", "1=2\n3")]);
     }
@@ -129,6 +159,10 @@ mod tests {
         assert_eq!(given.withheld(), Some("sbom"));
         let forwarded: Vec<String> = given.forwarded().into_iter().map(|pair| pair.key).collect();
         assert_eq!(forwarded, ["attest:provenance", "cmdline", "target"]);
+        let given = options(&["filename=a/x.toml", "target=x"]);
+        assert_eq!(given.project_file(), Some("a/x.toml"));
+        assert_eq!(given.forwarded_without(&["filename"]), options(&["target=x"]).forwarded());
+        assert_eq!(options(&["filename=Dockerfile"]).project_file(), None);
         let given = options(&["cmdline=minimage --strict"]);
         assert_eq!(given.forwarded(), [Pair::new("cmdline", "minimage --strict")]);
         assert_eq!(given.syntax_words(), "--strict");

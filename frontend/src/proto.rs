@@ -309,6 +309,8 @@ pub(crate) struct OperationKind {
     pub(crate) exec: Option<Exec>,
     #[prost(message, optional, tag = "3")]
     pub(crate) source: Option<SourceOperation>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) file: Option<FileOperation>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
@@ -397,7 +399,7 @@ pub(crate) struct FileAction {
     #[prost(message, optional, tag = "4")]
     pub(crate) copy: Option<Copy>,
     #[prost(message, optional, tag = "5")]
-    pub(crate) make_file: Option<MakePath>,
+    pub(crate) make_file: Option<MakeFile>,
     #[prost(message, optional, tag = "6")]
     pub(crate) make_directory: Option<MakePath>,
     #[prost(message, optional, tag = "8")]
@@ -422,6 +424,19 @@ pub(crate) struct Copy {
     pub(crate) include_patterns: Vec<String>,
     #[prost(string, repeated, tag = "13")]
     pub(crate) exclude_patterns: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct MakeFile {
+    #[prost(string, tag = "1")]
+    pub(crate) path: String,
+    #[prost(int32, tag = "2")]
+    pub(crate) mode: i32,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) data: Vec<u8>,
+    /// In nanoseconds; -1 for none.
+    #[prost(int64, tag = "5")]
+    pub(crate) timestamp: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -1,5 +1,7 @@
 //! What the step is told, and what it says: two JSON documents between the frontend and its own image.
 
+use minimage::project::Setting;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
@@ -20,6 +22,8 @@ pub(crate) const OUTPUT: &str = "/out";
 pub(crate) const META: &str = "/meta";
 /// The name of the [`Outcome`] there.
 pub(crate) const OUTCOME: &str = "outcome.json";
+/// The name of the image config there, if the step makes one.
+pub(crate) const CONFIG: &str = "config.json";
 /// The name of the closure report there.
 pub(crate) const REPORT: &str = "report.json";
 
@@ -133,28 +137,41 @@ pub(crate) struct Finding {
     pub(crate) text: String,
 }
 
-impl Request {
-    /// Returns the request as arguments of the step.
-    pub(crate) fn to_arguments(&self) -> Result<Vec<String>, serde_json::Error> {
-        let text = serde_json::to_string(self)?;
-        let mut arguments = Vec::new();
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let mut end = ARGUMENT_MAX.min(rest.len());
-            while !rest.is_char_boundary(end) {
-                end -= 1;
-            }
-            let (argument, after) = rest.split_at(end);
-            arguments.push(argument.to_owned());
-            rest = after;
-        }
-        Ok(arguments)
-    }
+/// Everything that the step depends on for a project file, besides the root filesystem that it takes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProjectRequest {
+    /// The time of everything in the image.
+    pub(crate) epoch: u64,
+    /// The image that the root filesystem is of.
+    pub(crate) from: String,
+    /// What the project file says, and what the user says of this build.
+    pub(crate) settings: Vec<Setting>,
+    /// PATH of that image.
+    pub(crate) path: Vec<String>,
+    /// The project file's name, for messages.
+    pub(crate) file: String,
+}
 
-    /// Returns the request in the arguments of the step.
-    pub(crate) fn from_arguments(arguments: &[String]) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(&arguments.concat())
+/// Returns a request as arguments of the step.
+pub(crate) fn to_arguments(request: &impl Serialize) -> Result<Vec<String>, serde_json::Error> {
+    let text = serde_json::to_string(request)?;
+    let mut arguments = Vec::new();
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let mut end = ARGUMENT_MAX.min(rest.len());
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (argument, after) = rest.split_at(end);
+        arguments.push(argument.to_owned());
+        rest = after;
     }
+    Ok(arguments)
+}
+
+/// Returns the request in the arguments of the step.
+pub(crate) fn from_arguments<R: DeserializeOwned>(arguments: &[String]) -> Result<R, serde_json::Error> {
+    serde_json::from_str(&arguments.concat())
 }
 
 #[cfg(test)]
@@ -180,8 +197,8 @@ mod tests {
             path: vec!["/bin".to_owned()],
             file: "Dockerfile".to_owned(),
         };
-        let arguments = request.to_arguments().unwrap();
+        let arguments = to_arguments(&request).unwrap();
         assert!(arguments.len() > 2 && arguments.iter().all(|argument| argument.len() <= ARGUMENT_MAX));
-        assert_eq!(Request::from_arguments(&arguments).unwrap(), request);
+        assert_eq!(from_arguments::<Request>(&arguments).unwrap(), request);
     }
 }

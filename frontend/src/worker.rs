@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use minimage::explain::{Explain, Explanation};
 use minimage::formats::elf::Elf;
+use minimage::image;
 use minimage::layer::{self, DirectoryError};
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
@@ -27,8 +28,10 @@ use thiserror::Error;
 use crate::application::{self, ApplicationError};
 use crate::expand::{self, Place, itself};
 use crate::place::{self, Difference};
+use crate::project::Project;
 use crate::request::{
-    Asked, BASE, Finding, META, OUTCOME, OUTPUT, Outcome, REPORT, Request, STAGES, StageKind, TARGET, What,
+    self, Asked, BASE, CONFIG, Finding, META, OUTCOME, OUTPUT, Outcome, ProjectRequest, REPORT, Request,
+    STAGES, StageKind, TARGET, What,
 };
 use crate::settings::Base;
 
@@ -87,7 +90,8 @@ struct Found<'a> {
 
 /// Runs the step that `arguments` describe.
 pub(crate) fn run(arguments: &[String]) -> Result<(), StepError> {
-    let request = Request::from_arguments(arguments).map_err(|source| StepError::Request { source })?;
+    let request: Request =
+        request::from_arguments(arguments).map_err(|source| StepError::Request { source })?;
     let target = HostRootfs::open_directory(Path::new(TARGET))?.called(request.target.as_str());
     let mut stages = Vec::new();
     for (index, stage) in request.stages.iter().enumerate() {
@@ -102,15 +106,71 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), StepError> {
         false => None,
     };
     let base = base.as_ref().map(|base| base as &dyn Rootfs);
-    let outcome = image(&request, &target, base, &stages)?;
+    finish(&minimised(&request, &target, base, &stages)?)
+}
+
+/// Runs the step that `arguments` describe for a project file.
+pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
+    let request = request::from_arguments(arguments).map_err(|source| StepError::Request { source })?;
+    let ProjectRequest { epoch, from, settings, path, file } = request;
+    let source = HostRootfs::open_directory(Path::new(TARGET))?.called(format!("`{from}`"));
+    let source = CachedRootfs::new(&source);
+    let Project { roots, choices, edits, warnings } = match Project::read(&settings, &file) {
+        Ok(project) => project.with_path(&path),
+        Err(problems) => return finish(&Outcome { problems, warnings: Vec::new() }),
+    };
+    let mut outcome = Outcome { problems: Vec::new(), warnings };
+    let wants = Wants { choices, rules: Catalogue::with(&[])?, user: edits.user.clone() };
+    let borrowed: Vec<(&Asked, Root)> = roots.iter().map(|(asked, root)| (asked, root.clone())).collect();
+    let resolution = match closure(&source, &borrowed, &wants, wants.user.as_ref())? {
+        Ok(resolution) => resolution,
+        Err(problems) => {
+            outcome.problems = problems.into_iter().map(|(_, finding)| finding).collect();
+            return finish(&outcome);
+        }
+    };
+    let epoch = Epoch::parse(&epoch.to_string())?;
+    match image::config(&resolution, &edits, epoch) {
+        Ok(config) => {
+            let json = serde_json::to_vec(&config).map_err(|source| StepError::Request { source })?;
+            document(CONFIG, &json)?;
+        }
+        Err(error) => {
+            outcome.problems.push(finding(&error, (0, 0)));
+            return finish(&outcome);
+        }
+    }
+    write(&source, &resolution, epoch, &from, &mut outcome)?;
+    let asked: Vec<&Asked> = roots.iter().map(|(asked, _)| asked).collect();
+    say(&summary(&from, &asked, &resolution));
+    finish(&outcome)
+}
+
+/// Says what came of the step: to people in its log, and to the frontend.
+fn finish(outcome: &Outcome) -> Result<(), StepError> {
     for finding in outcome.problems.iter().chain(&outcome.warnings) {
         say(&finding.text);
     }
-    document(OUTCOME, &serde_json::to_vec(&outcome).map_err(|source| StepError::Request { source })?)
+    document(OUTCOME, &serde_json::to_vec(outcome).map_err(|source| StepError::Request { source })?)
+}
+
+/// Writes the files of the image, and why they are in it; adds what is worth knowing to `outcome`.
+fn write(
+    rootfs: &dyn Rootfs,
+    resolution: &Resolution,
+    epoch: Epoch,
+    source: &str,
+    outcome: &mut Outcome,
+) -> Result<(), StepError> {
+    let warnings = resolution.warnings.iter();
+    outcome.warnings.extend(warnings.map(|text| Finding { lines: (0, 0), text: text.clone() }));
+    let plan = layer::plan(&resolution.closure, Layering::Single);
+    layer::write_dir(&plan, rootfs, epoch, Path::new(OUTPUT))?;
+    document(REPORT, Report::new(source, resolution, &plan).to_json().as_bytes())
 }
 
 /// Writes the image that is asked for, unless something is wrong with it.
-fn image(
+fn minimised(
     request: &Request,
     target: &dyn Rootfs,
     base: Option<&dyn Rootfs>,
@@ -195,7 +255,7 @@ fn image(
     let ran = Asked { what: What::Word(String::new()), text: "RUN".to_owned(), lines: (0, 0) };
     if request.was_run {
         let packages = packages::open(target)?;
-        for path in application::files(target, base, packages.as_deref())? {
+        for path in application::files(target, base, packages.as_deref(), &wants.rules)? {
             all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
         }
     }
@@ -212,14 +272,10 @@ fn image(
             return Ok(outcome);
         }
     };
-    let warnings = resolution.warnings.iter();
-    outcome.warnings.extend(warnings.map(|text| Finding { lines: (0, 0), text: text.clone() }));
-    let plan = layer::plan(&resolution.closure, Layering::Single);
     let epoch = Epoch::parse(&request.epoch.to_string())?;
-    layer::write_dir(&plan, &completed, epoch, Path::new(OUTPUT))?;
-    let report = Report::new(&request.target, &resolution, &plan);
-    document(REPORT, report.to_json().as_bytes())?;
-    say(&summary(request, &resolution));
+    write(&completed, &resolution, epoch, &request.target, &mut outcome)?;
+    let asked: Vec<&Asked> = request.roots.iter().collect();
+    say(&summary(&request.target, &asked, &resolution));
     Ok(outcome)
 }
 
@@ -431,14 +487,14 @@ fn text(problem: &Problem, differences: &[Difference], request: &Request) -> Str
 }
 
 /// Returns what the log of the step says of a build that worked.
-fn summary(request: &Request, resolution: &Resolution) -> String {
+fn summary(target: &str, roots: &[&Asked], resolution: &Resolution) -> String {
     let files = resolution.closure.entries().filter(|(_, entry)| entry.node.kind == Kind::File);
     let (count, bytes) = files.fold((0_u64, 0_u64), |(count, bytes), (_, entry)| {
         (count + 1, bytes.saturating_add(entry.node.size))
     });
     let tenths = bytes / 100_000;
-    let mut lines = vec![format!("{}: {count} files, {}.{} MB", request.target, tenths / 10, tenths % 10)];
-    for asked in &request.roots {
+    let mut lines = vec![format!("{target}: {count} files, {}.{} MB", tenths / 10, tenths % 10)];
+    for asked in roots {
         lines.push(format!("  kept for `{}`", asked.text));
     }
     lines.dedup();

@@ -1,20 +1,16 @@
 //! The words of the command line + the project file in the working directory -> the words of both.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 
-use clap::{ArgAction, CommandFactory};
 use thiserror::Error;
 
-use super::args::Arguments;
 use super::boxed;
 use crate::explain::{Explain, Explanation, Failure};
-use crate::project::{self, FILE, Flag, Setting, Takes};
+use crate::project::{self, ARGUMENTS, FILE, PROGRAM, Setting};
 
-/// What a project file says that is no flag: the programs, and the words after `--`.
-const PROGRAM: &str = "program";
-const ARGUMENTS: &str = "arguments";
+/// The subcommand that reads one.
 const COMMAND: &str = "build";
 
 /// Why there is nothing to build.
@@ -51,7 +47,7 @@ pub(super) fn completed(words: &[OsString]) -> Result<Vec<OsString>, Box<dyn Exp
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(boxed(NoProject::Nothing)),
         Err(source) => return Err(boxed(NoProject::Unreadable { source })),
     };
-    let mut settings = project::parse(&text, FILE, &flags()).map_err(boxed)?;
+    let mut settings = project::parse(&text, FILE, &project::flags()).map_err(boxed)?;
     let at = words.iter().position(|word| word == COMMAND).map_or(words.len(), |at| at + 1);
     let (before, after) = words.split_at(at);
     // They may be repeated, but those of the command line take the place of those in the file.
@@ -94,33 +90,47 @@ fn as_flags(setting: &Setting) -> Vec<OsString> {
     }
 }
 
-/// Returns the flags of `build`, and the two keys that stand for words without a dash.
-fn flags() -> Vec<Flag> {
-    let mut command = Arguments::command();
-    // Global flags are known to a subcommand only when all is put together.
-    command.build();
-    let arguments =
-        command.find_subcommand(OsStr::new(COMMAND)).into_iter().flat_map(|build| build.get_arguments());
-    let of_command = arguments.filter_map(|argument| {
-        let name = argument.get_long().filter(|name| *name != "help")?.to_owned();
-        let may_be_bare = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
-        let takes = match argument.get_action() {
-            ArgAction::Append => Takes::Many,
-            ArgAction::Set if argument.get_value_delimiter().is_some() => Takes::Many,
-            ArgAction::Set if may_be_bare => Takes::OneOrNothing,
-            ArgAction::Set => Takes::One,
-            _ => Takes::Nothing,
-        };
-        Some(Flag { name, takes })
-    });
-    let words = [PROGRAM, ARGUMENTS].map(|name| Flag { name: name.to_owned(), takes: Takes::Many });
-    of_command.chain(words).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::{ArgAction, CommandFactory};
+
     use super::*;
+    use crate::cli::args::Arguments;
     use crate::options;
+    use crate::project::{Flag, Takes};
+
+    /// Returns the flags of `build` as the command line knows them.
+    fn flags() -> Vec<Flag> {
+        let mut command = Arguments::command();
+        // Global flags are known to a subcommand only when all is put together.
+        command.build();
+        let arguments = command.find_subcommand(COMMAND).unwrap().get_arguments();
+        let flag = |argument: &clap::Arg| {
+            let name = argument.get_long().filter(|name| *name != "help")?.to_owned();
+            let may_be_bare = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
+            let takes = match argument.get_action() {
+                ArgAction::Append => Takes::Many,
+                ArgAction::Set if argument.get_value_delimiter().is_some() => Takes::Many,
+                ArgAction::Set if may_be_bare => Takes::OneOrNothing,
+                ArgAction::Set => Takes::One,
+                _ => Takes::Nothing,
+            };
+            Some(Flag { name, takes })
+        };
+        arguments.filter_map(flag).collect()
+    }
+
+    #[test]
+    fn a_project_file_sets_what_flags_do() {
+        let sorted = |flags: Vec<Flag>| {
+            let mut flags: Vec<String> =
+                flags.iter().map(|flag| format!("{} {:?}", flag.name, flag.takes)).collect();
+            flags.sort();
+            flags
+        };
+        let words = [PROGRAM, ARGUMENTS].map(|name| Flag { name: name.to_owned(), takes: Takes::Many });
+        assert_eq!(sorted(project::flags()), sorted([flags(), words.to_vec()].concat()));
+    }
 
     #[test]
     fn options_that_every_build_has_are_flags() {

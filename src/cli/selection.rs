@@ -1,6 +1,5 @@
 //! The flags that say what goes into an image, and how it runs -> values.
 
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -83,25 +82,17 @@ pub(super) struct ConfigArguments {
     pub(super) user: Option<String>,
 }
 
-/// What is wrong with a flag.
+/// A file that a flag names cannot be read.
 #[derive(Debug, Error)]
-enum FlagError {
-    #[error("`{flag}` takes KEY=VALUE, not `{text}`")]
-    NotAPair { flag: &'static str, text: String },
-    #[error("`{flag}` is no JSON array of words")]
-    NotWords { flag: &'static str, source: serde_json::Error },
-    #[error("cannot read `{}`", path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
+#[error("cannot read `{}`", path.display())]
+struct Unreadable {
+    path: PathBuf,
+    source: std::io::Error,
 }
 
-impl Explain for FlagError {
+impl Explain for Unreadable {
     fn explain(&self) -> Vec<Explanation> {
-        let fix = match self {
-            Self::NotAPair { .. } => "write for example `MODE=fast`",
-            Self::NotWords { .. } => "write one word, or for example `[\"serve\", \"--port=80\"]`",
-            Self::Unreadable { .. } => "check the path",
-        };
-        vec![Explanation::new("usage", self.to_string()).because_of(self).fix(fix)]
+        vec![Explanation::new("usage", self.to_string()).because_of(self).fix("check the path")]
     }
 
     fn failure(&self) -> Failure {
@@ -153,7 +144,7 @@ impl SelectionArguments {
     pub(super) fn rule_texts(&self) -> Result<Vec<(String, String)>, Box<dyn Explain>> {
         let read = |path: &PathBuf| match std::fs::read_to_string(path) {
             Ok(text) => Ok((path.display().to_string(), text)),
-            Err(source) => Err(boxed(FlagError::Unreadable { path: path.clone(), source })),
+            Err(source) => Err(boxed(Unreadable { path: path.clone(), source })),
         };
         self.rules.iter().map(read).collect()
     }
@@ -164,10 +155,14 @@ impl ConfigArguments {
     pub(super) fn edits(&self, arguments: &[String]) -> Result<ConfigEdits, Box<dyn Explain>> {
         let run_as: Option<RunAs> =
             self.user.as_deref().map(|text| text.parse().map_err(boxed)).transpose()?;
+        let words = |name, text: &Option<String>| {
+            text.as_deref().map(|text| ConfigEdits::words(name, text)).transpose().map_err(boxed)
+        };
+        let pairs = |name, texts: &[String]| ConfigEdits::pairs(name, texts).map_err(boxed);
         Ok(ConfigEdits {
             arguments: arguments.to_vec(),
-            entrypoint: self.entrypoint.as_deref().map(|text| words("--entrypoint", text)).transpose()?,
-            cmd: self.cmd.as_deref().map(|text| words("--cmd", text)).transpose()?,
+            entrypoint: words("--entrypoint", &self.entrypoint)?,
+            cmd: words("--cmd", &self.cmd)?,
             env: pairs("--env", &self.env)?,
             labels: pairs("--label", &self.label)?,
             annotations: pairs("--annotation", &self.annotation)?,
@@ -175,22 +170,6 @@ impl ConfigArguments {
             platform: None,
         })
     }
-}
-
-/// Returns the words of a JSON array, or `text` as one word.
-fn words(flag: &'static str, text: &str) -> Result<Vec<String>, Box<dyn Explain>> {
-    if !text.trim_start().starts_with('[') {
-        return Ok(vec![text.to_owned()]);
-    }
-    serde_json::from_str(text).map_err(|source| boxed(FlagError::NotWords { flag, source }))
-}
-
-fn pairs(flag: &'static str, texts: &[String]) -> Result<BTreeMap<String, String>, Box<dyn Explain>> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(boxed(FlagError::NotAPair { flag, text: text.clone() })),
-    };
-    texts.iter().map(pair).collect()
 }
 
 /// Returns the directories of this machine in which programs lie that nobody installed. One that has the system's own

@@ -26,6 +26,7 @@ mod images;
 mod load;
 mod loader_cache;
 mod owners;
+mod project;
 mod push;
 mod repeat;
 mod scanners;

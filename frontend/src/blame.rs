@@ -1,0 +1,90 @@
+//! What is wrong, or worth knowing + the build file -> messages that show the lines they are about.
+
+use crate::gateway::base64;
+use crate::proto::{Any, Position, Range, SourceInfo, Status};
+use crate::request::Finding;
+
+/// `INVALID_ARGUMENT` of gRPC: asking again will not help.
+const INVALID_ARGUMENT: i32 = 3;
+/// The kind of detail from which clients show lines of the build file.
+const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
+
+/// Returns the error that says all of `problems`, and shows the lines that they are about.
+pub(crate) fn status(problems: &[Finding], file: Option<&SourceInfo>) -> Status {
+    let mut texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    texts.dedup();
+    let mut lines: Vec<(i32, i32)> =
+        problems.iter().map(|problem| problem.lines).filter(|lines| lines.0 > 0).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let detail = file.filter(|_| !lines.is_empty()).map(|file| source(&lines, file));
+    Status { code: INVALID_ARGUMENT, message: texts.join("\n"), details: detail.into_iter().collect() }
+}
+
+/// Returns `status` with the lines `lines` of `file` shown, whatever lines it has shown.
+pub(crate) fn moved(mut status: Status, lines: (i32, i32), file: &SourceInfo) -> Status {
+    status.details.retain(|detail| detail.type_url != SOURCE);
+    status.details.push(source(&[lines], file));
+    status
+}
+
+/// Returns the detail of an error that shows `lines` of `file`.
+fn source(lines: &[(i32, i32)], file: &SourceInfo) -> Any {
+    let ranges: Vec<_> = lines
+        .iter()
+        .map(|(first, last)| serde_json::json!({"start": {"line": first}, "end": {"line": last}}))
+        .collect();
+    let info = serde_json::json!({
+        "filename": file.filename,
+        "data": base64(&file.data),
+        "language": file.language,
+    });
+    let value = serde_json::json!({ "info": info, "ranges": ranges });
+    Any { type_url: SOURCE.to_owned(), value: value.to_string().into_bytes() }
+}
+
+/// Returns the first and the last line of `ranges`; zeros if there are none.
+pub(crate) fn lines(ranges: &[Range]) -> (i32, i32) {
+    let line = |position: &Option<Position>| position.as_ref().map_or(0, |position| position.line);
+    let first = ranges.iter().map(|range| line(&range.start)).min().unwrap_or(0);
+    let last = ranges.iter().map(|range| line(&range.end)).max().unwrap_or(0);
+    (first, last.max(first))
+}
+
+/// Returns the range of the lines `first` to `last`, unless they are not known.
+pub(crate) fn range((first, last): (i32, i32)) -> Option<Range> {
+    let position = |line| Some(Position { line, character: 0 });
+    (first > 0).then(|| Range { start: position(first), end: position(last) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(line: i32, text: &str) -> Finding {
+        Finding { lines: (line, line), text: text.to_owned() }
+    }
+
+    /// Returns the lines that `status` shows.
+    fn shown(status: &Status) -> Vec<(i64, i64)> {
+        let [detail] = status.details.as_slice() else { return Vec::new() };
+        let value: serde_json::Value = serde_json::from_slice(&detail.value).unwrap();
+        assert_eq!(value["info"]["data"], base64(b"a\nb\n"));
+        let line = |range: &serde_json::Value, end: &str| range[end]["line"].as_i64().unwrap();
+        let ranges = value["ranges"].as_array().unwrap().iter();
+        ranges.map(|range| (line(range, "start"), line(range, "end"))).collect()
+    }
+
+    #[test]
+    fn an_error_shows_each_line_once() {
+        let file = SourceInfo { data: b"a\nb\n".to_vec(), ..SourceInfo::default() };
+        let problems = [finding(2, "one"), finding(1, "two"), finding(0, "three"), finding(2, "four")];
+        let found = status(&problems, Some(&file));
+        assert_eq!(found.message, "one\ntwo\nthree\nfour");
+        assert_eq!(shown(&found), [(1, 1), (2, 2)]);
+        assert_eq!(shown(&moved(found, (1, 2), &file)), [(1, 2)]);
+        assert!(status(&[finding(0, "nowhere")], Some(&file)).details.is_empty());
+        assert_eq!(range((0, 0)), None);
+        assert_eq!(lines(&[range((2, 3)).unwrap(), range((1, 1)).unwrap()]), (1, 3));
+    }
+}

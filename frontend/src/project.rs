@@ -1,0 +1,421 @@
+//! A project file as the build file -> the image that it is from, and what the step is to take of that.
+
+use minimage::explain::Explain;
+use minimage::glob::Glob;
+use minimage::options::{self, Choices, OptionError};
+use minimage::path::RawPath;
+use minimage::project::{self, ARGUMENTS, Flag, PROGRAM, Setting, Takes};
+use minimage::roots::{Keep, Origin, Root, Tree, split_destination};
+use minimage::spec::{ConfigEdits, STANDARD_PATH, Search, Selection, SensitiveFiles, Source, Unowned};
+
+use crate::blame::{self, range};
+use crate::build::{Build, Minimised, STOCK, ServeError, StockImage, Task, words};
+use crate::config::ImageConfig;
+use crate::gateway::GatewayError;
+use crate::llb::Graph;
+use crate::proto::{Definition, Pair, Reference, SolveRequest, SolveResult, SourceInfo, put};
+use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, What};
+use crate::settings::{self, Given};
+
+use prost::Message;
+
+/// What the client calls the directory with the build file.
+const LOCAL: &str = "dockerfile";
+/// Options that are about a Dockerfile and what it copies.
+const OF_DOCKERFILE: [&str; 6] =
+    ["context", "contextkey", "contextsubdir", "dockerfilekey", "filename", "target"];
+
+/// Builds what the project file `name` says; `inputs` are what the client passed in.
+pub(crate) fn build(build: &Build<'_>, name: &str, inputs: &[Pair]) -> Result<SolveResult, ServeError> {
+    let file = load(build, name, inputs)?;
+    let findings =
+        |problems: Vec<Finding>| ServeError::Findings(Box::new(blame::status(&problems, Some(&file))));
+    let settings = settings(build, &file).map_err(findings)?;
+    let Place { image, platform, lines } = place(&settings).map_err(findings)?;
+    Project::read(&settings, name).map_err(findings)?;
+
+    let mut instead = Graph::default();
+    let dockerfile = instead.add_file("/Dockerfile", format!("FROM {image}\n").as_bytes());
+    let dockerfile = instead.definition_of(&dockerfile).encode_to_vec();
+    let mut options = build.options.forwarded_without(&OF_DOCKERFILE);
+    if let Some(platform) = platform.filter(|_| build.options.value("platform").is_none()) {
+        put(&mut options, "platform", platform);
+    }
+    let stock = build.gateway.solve(SolveRequest {
+        frontend: STOCK.to_owned(),
+        options,
+        cache_imports: build.options.cache_imports(),
+        inputs: vec![Pair::new(LOCAL, dockerfile)],
+        ..SolveRequest::default()
+    });
+    let stock = stock.map_err(|error| match error {
+        GatewayError::Status(status) => GatewayError::Status(blame::moved(status, lines, &file)),
+        error => error,
+    })?;
+    let images = build.images(&stock)?;
+    build.result(&stock, images, |mut stock| {
+        stock.graph.show_instead(&file, range(lines));
+        let from = image.clone();
+        minimised(build, stock, from, &settings, name)
+    })
+}
+
+/// Returns what is taken of one image.
+fn minimised(
+    build: &Build<'_>,
+    stock: StockImage,
+    from: String,
+    settings: &[Setting],
+    file: &str,
+) -> Result<Minimised, ServeError> {
+    let StockImage { config, epoch, mut graph, .. } = stock;
+    let Some(head) = graph.head().cloned() else { return Ok((Reference::default(), config)) };
+    let name = format!("[minimage] resolve what {file} takes of {from}");
+    let path = config.path();
+    let settings = settings.to_vec();
+    let request = ProjectRequest { epoch: epoch.seconds(), from, settings, path, file: file.to_owned() };
+    let task = Task {
+        name,
+        words: words("project", &request)?,
+        mounts: vec![(head, TARGET.to_owned())],
+        ranges: request.settings.iter().filter_map(|setting| range(lines(setting))).collect(),
+    };
+    let performed = build.perform(&mut graph, task)?;
+    let config = build.gateway.read_file(&performed.meta.id, &format!("/{CONFIG}"))?;
+    let mut config = ImageConfig::parse(&config)?;
+    config.replace_layers(epoch, 1);
+    Ok((performed.tree, config))
+}
+
+/// Returns the project file `name`, and how it was loaded.
+fn load(build: &Build<'_>, name: &str, inputs: &[Pair]) -> Result<SourceInfo, ServeError> {
+    let key = build.options.value("dockerfilekey").unwrap_or(LOCAL);
+    let definition = match inputs.iter().find(|input| input.key == key) {
+        Some(input) => Definition::decode(input.bytes()).map_err(|source| ServeError::Input { source })?,
+        None if build.options.value("context").is_some() => return Err(ServeError::RemoteProject),
+        None => {
+            let mut graph = Graph::default();
+            let local = graph.add_local(key, name, build.options.session_of(key));
+            graph.definition_of(&local)
+        }
+    };
+    let loaded = build.solve(definition.clone())?;
+    let data = build.gateway.read_file(&loaded.id, &format!("/{}", name.trim_start_matches('/')))?;
+    Ok(SourceInfo {
+        filename: name.to_owned(),
+        data,
+        definition: Some(definition.encode_to_vec()),
+        language: "TOML".to_owned(),
+    })
+}
+
+/// Returns what the file says, and what the `# syntax` line and the build arguments say of this build, which win: they
+/// come last.
+fn settings(build: &Build<'_>, file: &SourceInfo) -> Result<Vec<Setting>, Vec<Finding>> {
+    let text = String::from_utf8_lossy(&file.data);
+    let flags = project::flags();
+    let in_file = project::parse(&text, &file.filename, &flags);
+    let mut settings = in_file.map_err(|error| {
+        let explanations = error.explain().into_iter().zip(error.lines());
+        let finding = |(explanation, line): (minimage::explain::Explanation, usize)| {
+            let line = i32::try_from(line).unwrap_or(0);
+            Finding { lines: (line, line), text: explanation.to_string() }
+        };
+        explanations.map(finding).collect::<Vec<_>>()
+    })?;
+    let mut wrong = Vec::new();
+    for given in settings::given(build.options, Vec::new()) {
+        match setting(&given, &flags) {
+            Ok(setting) => settings.extend(setting),
+            Err(error) => {
+                let line = text.lines().position(|line| line.contains(&given.spelled));
+                let line = line.and_then(|line| i32::try_from(line + 1).ok()).unwrap_or(0);
+                wrong.push(finding(&error, (line, line)));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+}
+
+/// Returns the setting that `given` is; none for a switch that is set to off.
+fn setting(given: &Given, flags: &[Flag]) -> Result<Option<Setting>, OptionError> {
+    let Given { name, value, .. } = given;
+    let is_meant = |flag: &&Flag| flag.name == *name && !project::is_of_command(name);
+    let Some(flag) = flags.iter().find(is_meant) else {
+        return Err(options::unknown(name, flags.iter().cloned()));
+    };
+    let values = match flag.takes {
+        Takes::Nothing => match options::switch(value) {
+            Ok(true) => Vec::new(),
+            Ok(false) => return Ok(None),
+            Err(expected) => {
+                let (name, value) = (name.clone(), value.clone());
+                return Err(OptionError::Value { name, value, expected });
+            }
+        },
+        Takes::Many => value.lines().map(str::to_owned).collect(),
+        Takes::One | Takes::OneOrNothing => vec![value.clone()],
+    };
+    Ok(Some(Setting { name: name.clone(), values, line: 0 }))
+}
+
+/// Where everything comes from.
+struct Place {
+    /// The image, as a Dockerfile names it.
+    image: String,
+    platform: Option<String>,
+    /// The lines that say so.
+    lines: (i32, i32),
+}
+
+/// Returns where everything comes from: inside of BuildKit that is an image.
+fn place(settings: &[Setting]) -> Result<Place, Vec<Finding>> {
+    let last = |name: &str| settings.iter().rev().find(|setting| setting.name == name);
+    let problem = |lines, what: String| {
+        let explanation = minimage::explain::Explanation::new("project-from", what);
+        let text = explanation.fix("write for example `from = \"debian:bookworm\"`").to_string();
+        Err(vec![Finding { lines, text }])
+    };
+    let Some(from) = last("from") else {
+        let what = "the file does not say which image everything is from, and BuildKit has no other place";
+        return problem((1, 1), what.to_owned());
+    };
+    let [word] = from.values.as_slice() else {
+        let what = "there are several sources; BuildKit takes everything from one image, for each platform";
+        return problem(lines(from), what.to_owned());
+    };
+    match Source::parse(word.as_ref()) {
+        Ok(Source::Registry(_)) => {}
+        Ok(_) => {
+            return problem(lines(from), format!("`{word}` is no image, and BuildKit sees nothing else"));
+        }
+        Err(error) => return Err(vec![finding(&error, lines(from))]),
+    }
+    let image = word.strip_prefix("docker://").unwrap_or(word).to_owned();
+    let platform = last("platform").map(|setting| setting.values.join(","));
+    Ok(Place { image, platform, lines: lines(from) })
+}
+
+fn lines(setting: &Setting) -> (i32, i32) {
+    let line = i32::try_from(setting.line).unwrap_or(0);
+    (line, line)
+}
+
+fn finding(error: &dyn Explain, lines: (i32, i32)) -> Finding {
+    let texts: Vec<String> = error.explain().iter().map(ToString::to_string).collect();
+    Finding { lines, text: texts.join("\n") }
+}
+
+/// What a project file says, as values.
+pub(crate) struct Project {
+    pub(crate) roots: Vec<(Asked, Root)>,
+    pub(crate) choices: Choices,
+    pub(crate) edits: ConfigEdits,
+    /// What is for somebody else.
+    pub(crate) warnings: Vec<Finding>,
+}
+
+impl Project {
+    /// Returns what `settings` of the file called `file` say, or all that is wrong with them.
+    pub(crate) fn read(settings: &[Setting], file: &str) -> Result<Self, Vec<Finding>> {
+        let selection = Selection { unowned: Unowned::AsInSource, ..Selection::default() };
+        let mut project = Self {
+            roots: Vec::new(),
+            choices: Choices { search: Search::standard(), selection },
+            edits: ConfigEdits::default(),
+            warnings: Vec::new(),
+        };
+        let mut wrong = Vec::new();
+        for setting in settings {
+            if let Err(error) = project.set(setting, file) {
+                wrong.push(finding(&*error, lines(setting)));
+            }
+        }
+        if wrong.is_empty() { Ok(project) } else { Err(wrong) }
+    }
+
+    /// Returns the same with programs looked up in `path`, and after it where they always are.
+    pub(crate) fn with_path(mut self, path: &[String]) -> Self {
+        let standard = STANDARD_PATH.iter().map(|directory| (*directory).to_owned());
+        let mut directories: Vec<RawPath> = Vec::new();
+        for directory in path.iter().cloned().chain(standard) {
+            let directory = RawPath::from(directory.as_str());
+            if !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        self.choices.search.path_inside = directories.clone();
+        self.choices.search.path = directories;
+        self
+    }
+
+    fn set(&mut self, setting: &Setting, file: &str) -> Result<(), Box<dyn Explain>> {
+        let Setting { name, values, line } = setting;
+        let first = || values.first().cloned().unwrap_or_default();
+        let globs = || values.iter().map(|text| Glob::parse(text.as_str()).map_err(boxed));
+        let (selection, edits) = (&mut self.choices.selection, &mut self.edits);
+        match name.as_str() {
+            // Where everything comes from is known.
+            "from" | "platform" | "verbose" => {}
+            PROGRAM => {
+                for text in values {
+                    let (path, to) = split_destination(text);
+                    let keep = Keep::Program { name: path.into(), to: to.map(RawPath::from) };
+                    self.roots.push(root(keep, setting, text, file));
+                }
+            }
+            "add" => {
+                for text in values {
+                    let tree: Tree = text.parse().map_err(boxed)?;
+                    let path = match tree.path.is_absolute() {
+                        true => tree.path.clone(),
+                        false => RawPath::from("/").join(tree.path.as_bytes()),
+                    };
+                    self.roots.push(root(Keep::Tree(Tree { path, ..tree }), setting, text, file));
+                }
+            }
+            "include" => {
+                for (glob, text) in globs().zip(values) {
+                    self.roots.push(root(Keep::Matching(glob?), setting, text, file));
+                }
+            }
+            "exclude" => selection.exclude.extend(globs().collect::<Result<Vec<_>, _>>()?),
+            "allow-sensitive" => selection.sensitive = SensitiveFiles::Allow,
+            ARGUMENTS => edits.arguments.clone_from(values),
+            "entrypoint" => edits.entrypoint = Some(ConfigEdits::words(name, &first()).map_err(boxed)?),
+            "cmd" => edits.cmd = Some(ConfigEdits::words(name, &first()).map_err(boxed)?),
+            "env" => edits.env.extend(ConfigEdits::pairs(name, values).map_err(boxed)?),
+            "label" => edits.labels.extend(ConfigEdits::pairs(name, values).map_err(boxed)?),
+            "user" => edits.user = Some(first().parse().map_err(boxed)?),
+            "rules" => {
+                let (name, value) = (name.clone(), values.join(", "));
+                let expected = "them where `minimage build` runs: BuildKit does not see the files";
+                return Err(boxed(OptionError::Value { name, value, expected }));
+            }
+            name if project::is_of_command(name) => {
+                let text =
+                    format!("`{name}` is for `minimage build`; here it is BuildKit's client that says so");
+                let line = i32::try_from(*line).unwrap_or(0);
+                self.warnings.push(Finding { lines: (line, line), text });
+            }
+            name if values.is_empty() => options::set(&mut self.choices, name, "").map_err(boxed)?,
+            name => {
+                for value in values {
+                    options::set(&mut self.choices, name, value).map_err(boxed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn boxed<E: Explain + 'static>(error: E) -> Box<dyn Explain> {
+    Box::new(error)
+}
+
+/// Returns the root `keep` that `value` of `setting` asks for.
+fn root(keep: Keep, setting: &Setting, value: &str, file: &str) -> (Asked, Root) {
+    let text = format!("{} = {value:?}", setting.name);
+    let origin = match u32::try_from(setting.line) {
+        Ok(line) if line > 0 => Origin::Line { file: file.to_owned(), line, text: text.clone() },
+        _ => Origin::Argument(text.clone()),
+    };
+    let asked = Asked { what: What::Word(String::new()), text, lines: lines(setting) };
+    (asked, Root { keep, origin })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "minimage.toml";
+
+    fn settings(text: &str) -> Vec<Setting> {
+        project::parse(text, FILE, &project::flags()).unwrap()
+    }
+
+    #[test]
+    fn a_project_file_is_what_the_flags_are() {
+        let text = "from = 'debian:12'\nprogram = ['/usr/bin/env', 'bash:/bin/sh']\nadd = 'etc/motd:/m,mode=600'\n\
+            include = '/etc/x/**'\nexclude = ['/etc/x/y']\narguments = ['-c', 'true']\nentrypoint = '[\"a\"]'\n\
+            user = '7'\nallow-sensitive = true\nwith = 'tzdata'\ntag = 'a'\n[env]\nA = 'b=c'\n[label]\nl = 1\n";
+        let settings = settings(text);
+        let project = Project::read(&settings, FILE).unwrap().with_path(&["/opt/bin".to_owned()]);
+        let origins: Vec<String> = project.roots.iter().map(|(_, root)| root.origin.to_string()).collect();
+        assert_eq!(
+            origins,
+            [
+                "`program = \"/usr/bin/env\"` (minimage.toml:2)",
+                "`program = \"bash:/bin/sh\"` (minimage.toml:2)",
+                "`add = \"etc/motd:/m,mode=600\"` (minimage.toml:3)",
+                "`include = \"/etc/x/**\"` (minimage.toml:4)",
+            ]
+        );
+        let tree = "/etc/motd:/m,mode=600".parse().unwrap();
+        assert_eq!(project.roots[2].1.keep, Keep::Tree(tree));
+        let path = &project.choices.search.path;
+        assert_eq!((&path[0], path.len()), (&RawPath::from("/opt/bin"), STANDARD_PATH.len() + 1));
+        let selection = &project.choices.selection;
+        assert_eq!((selection.with.len(), selection.exclude.len()), (1, 1));
+        assert_eq!(selection.sensitive, SensitiveFiles::Allow);
+        let edits = &project.edits;
+        assert_eq!(edits.arguments, ["-c", "true"]);
+        assert_eq!(edits.entrypoint, Some(vec!["a".to_owned()]));
+        assert_eq!((edits.env["A"].as_str(), edits.labels["l"].as_str()), ("b=c", "1"));
+        assert_eq!(edits.user.as_ref().unwrap().to_string(), "7");
+        let warnings: Vec<_> =
+            project.warnings.iter().map(|warning| (warning.lines.0, &*warning.text)).collect();
+        let of_client = "`tag` is for `minimage build`; here it is BuildKit's client that says so";
+        assert_eq!(warnings, [(11, of_client)]);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_its_line() {
+        let settings = settings("include = 'etc'\n\nuser = ''\nenv = 'A'\nrules = 'r'\ndlopen = 'x'\n");
+        let problems = Project::read(&settings, FILE).err().unwrap();
+        let lines: Vec<i32> = problems.iter().map(|problem| problem.lines.0).collect();
+        assert_eq!(lines, [1, 3, 4, 5, 6]);
+        assert!(problems[2].text.starts_with("error[usage]: `env` takes KEY=VALUE, not `A`"));
+    }
+
+    #[test]
+    fn everything_is_from_an_image() {
+        let found = |text: &str| place(&settings(text)).map_err(|problems| problems[0].clone());
+        let Place { image, platform, lines } =
+            found("\nfrom = 'docker://r/x:1'\nplatform = 'linux/arm64'").ok().unwrap();
+        assert_eq!((&*image, platform.as_deref(), lines), ("r/x:1", Some("linux/arm64"), (2, 2)));
+        for (text, line, what) in [
+            (
+                "program = 'a'",
+                1,
+                "the file does not say which image everything is from, and BuildKit has no other place",
+            ),
+            ("\nfrom = './root'", 2, "`./root` is no image, and BuildKit sees nothing else"),
+            ("\nfrom = 'A b'", 2, "`A b` is neither a path, which starts with `/` or `.`, nor an image"),
+        ] {
+            let problem = found(text).err().unwrap();
+            assert_eq!(problem.lines, (line, line));
+            let said = problem.text.lines().next().unwrap();
+            assert!(said.ends_with(what), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_one_build_is_a_setting() {
+        let flags = project::flags();
+        let given = |name: &str, value: &str| Given {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            spelled: name.to_owned(),
+        };
+        let values =
+            |name: &str, value: &str| setting(&given(name, value), &flags).unwrap().map(|it| it.values);
+        assert_eq!(values("with-suggested", "yes"), Some(vec![]));
+        assert_eq!(values("with-suggested", "no"), None);
+        assert_eq!(values("include", "/a\n/b"), Some(vec!["/a".to_owned(), "/b".to_owned()]));
+        assert_eq!(values("user", "x"), Some(vec!["x".to_owned()]));
+        for (name, value) in [("push", "r/x"), ("mode", "off"), ("with-suggested", "perhaps")] {
+            assert!(setting(&given(name, value), &flags).is_err(), "{name}");
+        }
+    }
+}
