@@ -177,6 +177,12 @@ impl Graph {
         Ok(is_image || target.was_run)
     }
 
+    /// Returns whether the tree at `head` is a directory of the client.
+    fn is_sent(&self, head: &Input) -> bool {
+        let source = self.operations.get(&head.digest).and_then(|operation| operation.source.as_ref());
+        source.is_some_and(|source| source.identifier.starts_with("local://"))
+    }
+
     /// Returns what people read about the operation `digest` while it runs.
     pub(crate) fn name(&self, digest: &str) -> Option<String> {
         let metadata = value(&self.definition.metadata, digest)?;
@@ -366,11 +372,12 @@ impl Graph {
         let mut inputs = vec![step.image];
         let root = Mount { dest: "/".to_owned(), output: -1, readonly: true, ..Mount::default() };
         let mut mounts = vec![root];
-        let content_cache = match step.keys {
-            Keys::Definitions => 2,
-            Keys::Contents => 0,
-        };
         for (input, dest) in step.mounts {
+            // What a client sends is defined anew in each build, though the files may be the same.
+            let content_cache = match step.keys {
+                Keys::Definitions if !self.is_sent(&input) => 2,
+                Keys::Definitions | Keys::Contents => 0,
+            };
             let at = inputs.iter().position(|known| *known == input).unwrap_or_else(|| {
                 inputs.push(input);
                 inputs.len() - 1
@@ -559,6 +566,31 @@ mod tests {
         let graph = sketch.graph(&head);
         assert_eq!(parts(&graph), ["/1 from build", "/2 from build", "/3 from build"]);
         assert_eq!(graph.target(&head).unwrap().base, Some(base));
+    }
+
+    #[test]
+    fn what_is_sent_is_known_by_its_contents() {
+        let mut sketch = Sketch::default();
+        let (debian, context) = (sketch.image("docker-image://debian"), sketch.image("local://context"));
+        let copied = sketch.copy("", Some(&debian), &context, &["/c"]);
+        let mut graph = sketch.graph(&copied);
+        let mounts = [("/src", &copied), ("/from/0", &debian), ("/from/1", &context)];
+        let step = graph.add_step(Step {
+            image: debian.clone(),
+            arguments: Vec::new(),
+            mounts: mounts.map(|(at, input)| (input.clone(), at.to_owned())).into(),
+            outputs: Vec::new(),
+            platform: Platform::default(),
+            name: String::new(),
+            reuse: Reuse::Allowed,
+            keys: Keys::Definitions,
+            ranges: Vec::new(),
+        });
+        let definition = graph.definition_of(&step);
+        let step = &definition.operations[definition.operations.len() - 2];
+        let mounts = Operation::decode(step.as_slice()).unwrap().exec.unwrap().mounts;
+        let caches: Vec<_> = mounts.iter().map(|mount| (&*mount.dest, mount.content_cache)).collect();
+        assert_eq!(caches, [("/", 0), ("/src", 2), ("/from/0", 2), ("/from/1", 0)]);
     }
 
     #[test]

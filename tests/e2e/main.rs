@@ -19,6 +19,7 @@ mod frontend;
 mod buildkit;
 
 mod by_hand;
+mod cached;
 mod clients;
 mod dockerfiles;
 mod errors;
