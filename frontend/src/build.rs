@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::blame::{self, range};
 use crate::config::{ConfigError, ImageConfig};
 use crate::gateway::{Gateway, GatewayError};
-use crate::llb::{Graph, Keys, LlbError, Reuse, Step};
+use crate::llb::{Graph, Keys, LlbError, Over, Reuse, Step};
 use crate::options::Options;
 use crate::proto::{
     Definition, Input, Pair, PingResponse, Platform, Range, Reference, References, SolveRequest, SolveResult,
@@ -152,7 +152,7 @@ pub(crate) struct Task {
 /// What came of it.
 pub(crate) struct Performed {
     /// The tree with the files of the image.
-    pub(crate) tree: Reference,
+    pub(crate) tree: Input,
     /// The tree with what the step says besides.
     pub(crate) meta: Reference,
 }
@@ -261,7 +261,12 @@ impl<'a> Build<'a> {
             warnings.push(Finding { lines: (0, 0), text });
         }
         self.warn(&warnings, file.as_ref())?;
-        Ok(Performed { tree: self.solve(graph.definition_of(&step))?, meta })
+        Ok(Performed { tree: step, meta })
+    }
+
+    /// Returns how this daemon can put a tree over another one.
+    pub(crate) fn over(&self) -> Over {
+        if has_llb_cap(&self.daemon, "mergeop") { Over::Merge } else { Over::Copy }
     }
 
     pub(crate) fn solve(&self, definition: Definition) -> Result<Reference, ServeError> {

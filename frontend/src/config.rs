@@ -141,6 +141,17 @@ impl ImageConfig {
         roots
     }
 
+    /// Makes it the config of the same image with one layer more, made at `epoch`.
+    pub(crate) fn add_layer(&mut self, epoch: Epoch) {
+        let layer = json!({ "created": epoch.to_rfc3339(), "created_by": "minimage: what was missing" });
+        match self.0.get_mut("history") {
+            Some(Value::Array(history)) => history.push(layer),
+            _ => {
+                self.0.insert("history".to_owned(), Value::Array(vec![layer]));
+            }
+        }
+    }
+
     /// Makes it the config of an image with `count` layers of our own, made at `epoch`.
     pub(crate) fn replace_layers(&mut self, epoch: Epoch, count: usize) {
         let created = epoch.to_rfc3339();

@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::proto::{
     Copy, Definition, Exec, ExecMeta, FileAction, FileOperation, Flag, Input, Location, Locations, MakeFile,
-    Mount, Operation, OperationHead, OperationKind, OperationMetadata, Pair, Platform, Range, SourceInfo,
-    SourceOperation, value,
+    Merge, MergeInput, Mount, Operation, OperationHead, OperationKind, OperationMetadata, Pair, Platform,
+    Range, SourceInfo, SourceOperation, value,
 };
 
 /// How many operations lie on the way from a target to its base at most: more than any build file has lines.
@@ -285,6 +285,14 @@ pub(crate) struct Step {
     pub(crate) ranges: Vec<Range>,
 }
 
+/// How a tree is put over another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// By putting their layers together; not known to BuildKit before 0.10.
+    Merge,
+    Copy,
+}
+
 /// Whether results of earlier builds count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
@@ -353,6 +361,37 @@ impl Graph {
         let kind = OperationKind { file: Some(file), ..OperationKind::default() };
         let metadata = metadata("[minimage] write the build file", Reuse::Allowed, &["file.base"]);
         self.push(&OperationHead::default(), &kind, &metadata, None)
+    }
+
+    /// Adds the tree at `lower` with the files at `upper` over its own, and returns it. The layers of `lower` stay what they
+    /// are; there is one more.
+    pub(crate) fn add_over(&mut self, lower: &Input, upper: &Input, how: Over) -> Input {
+        let inputs = vec![lower.clone(), upper.clone()];
+        let head = OperationHead { inputs, platform: None };
+        let (kind, cap) = match how {
+            Over::Merge => {
+                let inputs = vec![MergeInput { input: 0 }, MergeInput { input: 1 }];
+                let merge = Some(Merge { inputs });
+                (OperationKind { merge, ..OperationKind::default() }, "mergeop")
+            }
+            Over::Copy => {
+                let copy = Copy {
+                    src: "/".to_owned(),
+                    dest: "/".to_owned(),
+                    mode: -1,
+                    dir_copy_contents: true,
+                    create_dest_path: true,
+                    timestamp: -1,
+                    ..Copy::default()
+                };
+                let action =
+                    FileAction { input: 0, secondary_input: 1, copy: Some(copy), ..FileAction::default() };
+                let file = Some(FileOperation { actions: vec![action] });
+                (OperationKind { file, ..OperationKind::default() }, "file.base")
+            }
+        };
+        let metadata = metadata("[minimage] put what was missing on top", Reuse::Allowed, &[cap]);
+        self.push(&head, &kind, &metadata, None)
     }
 
     /// Makes `file` the build file that errors and warnings show, and its lines `lines` those of every operation.
@@ -453,7 +492,7 @@ fn metadata(name: &str, reuse: Reuse, caps: &[&str]) -> OperationMetadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{MakePath, Merge, MergeInput};
+    use crate::proto::MakePath;
 
     /// A definition in the making.
     #[derive(Default)]
@@ -566,6 +605,24 @@ mod tests {
         let graph = sketch.graph(&head);
         assert_eq!(parts(&graph), ["/1 from build", "/2 from build", "/3 from build"]);
         assert_eq!(graph.target(&head).unwrap().base, Some(base));
+    }
+
+    #[test]
+    fn what_was_missing_goes_on_top() {
+        let mut sketch = Sketch::default();
+        let (debian, added) = (sketch.image("docker-image://debian"), sketch.image("docker-image://added"));
+        let mut graph = sketch.graph(&debian);
+        for how in [Over::Merge, Over::Copy] {
+            let head = graph.add_over(&debian, &added, how);
+            let graph = Graph::read(graph.definition_of(&head)).unwrap();
+            let operation = graph.operation(&head.digest).unwrap();
+            assert_eq!(operation.inputs, [debian.clone(), added.clone()]);
+            assert_eq!(
+                (operation.merge.is_some(), operation.file.is_some()),
+                (how == Over::Merge, how == Over::Copy)
+            );
+            assert_eq!(graph.target(&head).unwrap().base, Some(debian.clone()));
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn minimised(
     let config = build.gateway.read_file(&performed.meta.id, &format!("/{CONFIG}"))?;
     let mut config = ImageConfig::parse(&config)?;
     config.replace_layers(epoch, 1);
-    Ok((performed.tree, config))
+    Ok((build.solve(graph.definition_of(&performed.tree))?, config))
 }
 
 /// Returns the project file `name`, and how it was loaded.

@@ -311,6 +311,8 @@ pub(crate) struct OperationKind {
     pub(crate) source: Option<SourceOperation>,
     #[prost(message, optional, tag = "4")]
     pub(crate) file: Option<FileOperation>,
+    #[prost(message, optional, tag = "6")]
+    pub(crate) merge: Option<Merge>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
@@ -412,14 +414,22 @@ pub(crate) struct Copy {
     pub(crate) src: String,
     #[prost(string, tag = "2")]
     pub(crate) dest: String,
+    /// Permission bits; -1 for those of the source.
+    #[prost(int32, tag = "4")]
+    pub(crate) mode: i32,
     #[prost(bool, tag = "5")]
     pub(crate) follow_symlink: bool,
     #[prost(bool, tag = "6")]
     pub(crate) dir_copy_contents: bool,
     #[prost(bool, tag = "7")]
     pub(crate) attempt_unpack: bool,
+    #[prost(bool, tag = "8")]
+    pub(crate) create_dest_path: bool,
     #[prost(bool, tag = "9")]
     pub(crate) allow_wildcard: bool,
+    /// In nanoseconds; -1 for that of the source.
+    #[prost(int64, tag = "11")]
+    pub(crate) timestamp: i64,
     #[prost(string, repeated, tag = "12")]
     pub(crate) include_patterns: Vec<String>,
     #[prost(string, repeated, tag = "13")]

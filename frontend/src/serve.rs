@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::project;
 use crate::proto::{Input, Reference, SolveRequest, SolveResult, SourceInfo};
 use crate::request::{Asked, BASE, Copied, Finding, Request, STAGES, Stage, StageKind, TARGET, What};
-use crate::settings::{self, Mode, Settings, Wrong};
+use crate::settings::{self, Base, Mode, Settings, Wrong};
 
 /// Builds what `options` ask for.
 pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult, ServeError> {
@@ -63,11 +63,15 @@ impl Build<'_> {
     /// Returns what is left of one image.
     fn image(&self, image: StockImage, settings: Settings) -> Result<Minimised, ServeError> {
         let StockImage { mut config, epoch, graph, .. } = image;
+        let base = settings.base;
         let tree = match graph.head().cloned() {
             Some(head) => Some(self.step(graph, &head, &config, epoch, settings)?),
             None => None,
         };
-        config.replace_layers(epoch, usize::from(tree.is_some()));
+        match base {
+            Base::Keep if tree.is_some() => config.add_layer(epoch),
+            Base::Keep | Base::Minimise => config.replace_layers(epoch, usize::from(tree.is_some())),
+        }
         Ok((tree.unwrap_or_default(), config))
     }
 
@@ -80,6 +84,7 @@ impl Build<'_> {
         epoch: Epoch,
         settings: Settings,
     ) -> Result<Reference, ServeError> {
+        let base_is = settings.base;
         let Planned { request, stages, base } = plan(&graph, head, config, epoch, settings)?;
         let count = request.roots.len();
         let roots = if count == 1 { "1 root".to_owned() } else { format!("{count} roots") };
@@ -94,7 +99,12 @@ impl Build<'_> {
             mounts,
             ranges: request.roots.iter().filter_map(|asked| range(asked.lines)).collect(),
         };
-        Ok(self.perform(&mut graph, task)?.tree)
+        let made = self.perform(&mut graph, task)?.tree;
+        let tree = match base_is {
+            Base::Keep => graph.add_over(head, &made, self.over()),
+            Base::Minimise => made,
+        };
+        self.solve(graph.definition_of(&tree))
     }
 }
 

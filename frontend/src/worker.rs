@@ -3,14 +3,17 @@
 //! What is wrong with the files is an outcome, which BuildKit may keep like any other; only what is wrong with the
 //! machine fails the step.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use minimage::closure::Content;
 use minimage::explain::{Explain, Explanation};
 use minimage::formats::elf::Elf;
+use minimage::formats::read_all;
 use minimage::image;
-use minimage::layer::{self, DirectoryError};
+use minimage::layer::{self, DirectoryError, LayerPlan};
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
@@ -140,7 +143,8 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
             return finish(&outcome);
         }
     }
-    write(&source, &resolution, epoch, &from, &mut outcome)?;
+    let plan = layer::plan(&resolution.closure, Layering::Single);
+    write(&source, &resolution, &plan, epoch, &from, &mut outcome)?;
     let asked: Vec<&Asked> = roots.iter().map(|(asked, _)| asked).collect();
     say(&summary(&from, &asked, &resolution));
     finish(&outcome)
@@ -158,15 +162,15 @@ fn finish(outcome: &Outcome) -> Result<(), StepError> {
 fn write(
     rootfs: &dyn Rootfs,
     resolution: &Resolution,
+    plan: &LayerPlan,
     epoch: Epoch,
     source: &str,
     outcome: &mut Outcome,
 ) -> Result<(), StepError> {
     let warnings = resolution.warnings.iter();
     outcome.warnings.extend(warnings.map(|text| Finding { lines: (0, 0), text: text.clone() }));
-    let plan = layer::plan(&resolution.closure, Layering::Single);
-    layer::write_dir(&plan, rootfs, epoch, Path::new(OUTPUT))?;
-    document(REPORT, Report::new(source, resolution, &plan).to_json().as_bytes())
+    layer::write_dir(plan, rootfs, epoch, Path::new(OUTPUT))?;
+    document(REPORT, Report::new(source, resolution, plan).to_json().as_bytes())
 }
 
 /// Writes the image that is asked for, unless something is wrong with it.
@@ -209,11 +213,6 @@ fn minimised(
         let keep = |path: &RootPath| Keep::Member(path.to_raw());
         found.extend(paths.iter().map(|path| Found { asked: &included, keep: keep(path), origin: None }));
     }
-    if request.settings.base == Base::Keep {
-        let keep = |path: RootPath| Keep::Member(path.to_raw());
-        let all = expand::tree(target, RootPath::root())?.into_iter();
-        found.extend(all.map(|path| Found { asked: &included, keep: keep(path), origin: None }));
-    }
     let excludes = &request.settings.exclude;
     found.retain(|found| !expand::is_listed(excludes, path_of(&found.keep)));
     let mut completed = CompletedRootfs::new(target);
@@ -253,7 +252,8 @@ fn minimised(
         }
     }
     let ran = Asked { what: What::Word(String::new()), text: "RUN".to_owned(), lines: (0, 0) };
-    if request.was_run {
+    // What commands made on a base that stays, stays with it.
+    if request.was_run && request.settings.base == Base::Minimise {
         let packages = packages::open(target)?;
         for path in application::files(target, base, packages.as_deref(), &wants.rules)? {
             all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
@@ -273,10 +273,52 @@ fn minimised(
         }
     };
     let epoch = Epoch::parse(&request.epoch.to_string())?;
-    write(&completed, &resolution, epoch, &request.target, &mut outcome)?;
+    let mut plan = layer::plan(&resolution.closure, Layering::Single);
+    if request.settings.base == Base::Keep {
+        lacking(&mut plan, target)?;
+    }
+    write(&completed, &resolution, &plan, epoch, &request.target, &mut outcome)?;
     let asked: Vec<&Asked> = request.roots.iter().collect();
     say(&summary(&request.target, &asked, &resolution));
     Ok(outcome)
+}
+
+/// Leaves of `plan` what `target` lacks or has otherwise, and the directories that this is in.
+fn lacking(plan: &mut LayerPlan, target: &dyn Rootfs) -> Result<(), RootfsError> {
+    for layer in &mut plan.layers {
+        let mut wanted: BTreeSet<RootPath> = BTreeSet::new();
+        for entry in &layer.entries {
+            let is_new = match (target.lookup(&entry.path)?, &entry.content) {
+                (Some(there), Content::Generated(bytes)) => {
+                    there.kind != Kind::File || !has_bytes(target, &entry.path, bytes)?
+                }
+                (there, _) => there.is_none(),
+            };
+            if is_new {
+                let above = std::iter::successors(entry.path.parent(), RootPath::parent);
+                wanted.extend(above);
+                wanted.insert(entry.path.clone());
+            }
+        }
+        layer.entries.retain(|entry| wanted.contains(&entry.path));
+        for entry in &mut layer.entries {
+            entry.hard_link_to = entry.hard_link_to.take().filter(|first| wanted.contains(first));
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether the file at `path` is `bytes`.
+fn has_bytes(rootfs: &dyn Rootfs, path: &RootPath, bytes: &[u8]) -> Result<bool, RootfsError> {
+    let error = |source| RootfsError::Read {
+        action: "read",
+        path: path.clone(),
+        rootfs: rootfs.name().to_owned(),
+        source,
+    };
+    let limit = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let there = read_all(&*rootfs.open(path)?, limit).map_err(error)?;
+    Ok(there.is_some_and(|there| there == bytes))
 }
 
 /// Returns the roots that `asked` stands for.
