@@ -74,9 +74,18 @@ impl Collector<'_> {
         let is_link = matches!(self.rootfs().lookup(&itself)?, Some(Node { kind: Kind::Link(_), .. }));
         let real = match is_link {
             false => itself,
-            true => match self.closure.take(self.rootfs(), demand)? {
-                Met::At(real) => real,
-                Met::Absent(_) => {
+            true => match chase(self.rootfs(), path)?.end {
+                // The link can be in an image, even if that cannot.
+                Ok((_, Node { kind: Kind::Special(what), .. })) => {
+                    self.warn(format!("`{itself}` is a link to {what}, which is left out"));
+                    return Ok(());
+                }
+                Ok((real, _)) => {
+                    self.closure.take(self.rootfs(), demand)?;
+                    real
+                }
+                Err(_) => {
+                    self.closure.take(self.rootfs(), demand)?;
                     self.warn(format!("`{itself}` is a link that leads nowhere"));
                     return Ok(());
                 }
