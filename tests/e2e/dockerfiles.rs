@@ -4,17 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::buildkit::BuildKit;
-use crate::engines::Docker;
-use crate::frontend;
-use crate::layout::{Image, Layout};
+use serde_json::Value;
+
+use crate::buildkit::{BuildKit, builder_of_2020};
+use crate::layout::{Image, Layout, text};
 use crate::minimage::Workspace;
 use crate::outcome::{Outcome, difference, none_of};
-use crate::requirement::{DEBIAN, debian_archive, present};
+use crate::requirement::{TOOLCHAINS, present};
 
-/// The directory with the examples.
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+/// Returns the directories of the examples.
+fn examples() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut examples: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    examples.retain(|path| path.join("Dockerfile").is_file());
+    examples.sort();
+    assert!(examples.len() >= 9, "{examples:?}");
+    examples
 }
 
 /// Returns the names of what the layers of `image` hold, one a line. `files.txt` beside a Dockerfile has the same.
@@ -31,13 +37,12 @@ fn files(image: &Image) -> String {
 #[test]
 fn examples_build_and_run() {
     let Some(buildkit) = BuildKit::client() else { return };
+    if !present(&[TOOLCHAINS]) {
+        return;
+    }
+    buildkit.push_toolchains();
     let mut differences = Vec::new();
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.retain(|path| path.join("Dockerfile").is_file());
-    names.sort();
-    assert!(names.len() >= 4, "{names:?}");
-    for example in names {
+    for example in examples() {
         let name = example.file_name().unwrap().to_str().unwrap();
         let workspace = Workspace::new();
         let image = buildkit.image(&workspace, &example, &[]);
@@ -47,12 +52,8 @@ fn examples_build_and_run() {
         }
         let listed = fs::read_to_string(&listed).unwrap_or_default();
         differences.extend(difference(name, ("listed", &listed), ("in the image", &files(&image))));
-        let expected = fs::read_to_string(example.join("output.txt")).unwrap_or_default();
         let Some(outcome) = buildkit.run(&workspace, &example) else { continue };
-        let said = format!("exit {}\n{}{}", outcome.status, outcome.stdout, outcome.stderr);
-        if !said.contains(&expected) || expected.is_empty() {
-            differences.push(format!("{name}: expected {expected:?}\n{outcome}"));
-        }
+        differences.extend(unexpected(&example, &outcome));
     }
     none_of(differences);
 }
@@ -170,30 +171,65 @@ fn both_routes_give_one_diff_id() {
     none_of(difference("layers", ("frontend", &diff_ids(&inside)), ("command line", &diff_ids(&outside))));
 }
 
-/// The BuildKit inside of Docker 20.10 takes the frontend from a local tag, and its line from the same Dockerfiles.
+/// The BuildKit inside of Docker 20.10 takes the frontend from a local tag, and makes the same of the same examples.
 #[test]
-fn docker_of_2020_builds_and_runs() {
-    let Some(docker) = Docker::client() else { return };
-    if !present(&[DEBIAN]) {
-        return;
-    }
+fn the_builder_of_2020_builds_and_runs() {
+    let Some(docker) = builder_of_2020() else { return };
     let workspace = Workspace::new();
-    assert_eq!(docker.load(&frontend::archive(&workspace)), ["minimage:latest"]);
-    docker.run(&["import", debian_archive().to_str().unwrap(), "debian:bookworm"]).success();
-    let example = examples().join("bash");
-    let build = |words: &[&str]| {
-        let fixed = ["build", "--network", "none", "--progress", "plain", "--tag", "e2e.test/old"];
-        docker.run(&[&fixed, words, &[example.to_str().unwrap()]].concat())
+    let build = |context: &Path, tag: &str| {
+        let words = ["build", "--network", "none", "--progress", "plain", "--tag", tag];
+        docker.run(&[&words[..], &[context.to_str().unwrap()]].concat())
     };
-    build(&[]).success();
-    let outcome = docker.run(&["run", "--rm", "--network", "none", "e2e.test/old"]);
-    assert_eq!(outcome.visible(), "exit 0\nit works: 1 2 3\n", "{outcome}");
+    let mut differences = Vec::new();
+    for example in examples() {
+        let name = example.file_name().unwrap().to_str().unwrap();
+        let tag = format!("e2e.test/{name}");
+        build(&example, &tag).success();
+        let saved = workspace.path(format!("{name}.tar"));
+        docker.run(&["save", "--output", saved.to_str().unwrap(), &tag]).success();
+        let listed = sorted(&fs::read_to_string(example.join("files.txt")).unwrap_or_default());
+        differences.extend(difference(
+            name,
+            ("listed", &listed),
+            ("in the image", &sorted(&saved_files(&saved))),
+        ));
+        let outcome = docker.run(&["run", "--rm", "--network", "none", &tag]);
+        differences.extend(unexpected(&example, &outcome));
+    }
+    none_of(differences);
 
     let broken = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dockerfiles/no-such-program");
-    let outcome =
-        docker.run(&["build", "--network", "none", "--progress", "plain", broken.to_str().unwrap()]);
+    let outcome = build(&broken, "e2e.test/broken");
     assert_ne!(outcome.status, 0, "{outcome}");
     assert!(outcome.stderr.contains("did you mean `/bin/bash`?"), "{outcome}");
+}
+
+/// Returns the names of what the only layer of an image holds that Docker has saved as `archive`.
+fn saved_files(archive: &Path) -> String {
+    let member = |name: &str| {
+        let output = Command::new("tar").arg("-xOf").arg(archive).arg(name).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let manifest: Value = serde_json::from_slice(&member("manifest.json")).unwrap();
+    let [layer] = manifest[0]["Layers"].as_array().unwrap().as_slice() else { panic!("{manifest:#}") };
+    let unpacked = archive.with_extension("layer");
+    fs::write(&unpacked, member(&text(layer))).unwrap();
+    Outcome::of(Command::new("tar").arg("-tf").arg(unpacked)).success().stdout
+}
+
+fn sorted(lines: &str) -> String {
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// Returns what is wrong with what the image of `example` says.
+fn unexpected(example: &Path, outcome: &Outcome) -> Option<String> {
+    let expected = fs::read_to_string(example.join("output.txt")).unwrap_or_default();
+    let said = format!("exit {}\n{}{}", outcome.status, outcome.stdout, outcome.stderr);
+    let is_expected = said.contains(&expected) && !expected.is_empty();
+    (!is_expected).then(|| format!("{}: expected {expected:?}\n{outcome}", example.display()))
 }
 
 /// Writes a Dockerfile to a directory `name` of its own.

@@ -20,8 +20,8 @@ packages=(
     python3-venv rpm
     # what a minimal Debian lacks
     ca-certificates git tar util-linux
-    # makes the base image of the Dockerfiles that the tests build
-    debootstrap
+    # makes the base images of the Dockerfiles that the tests build; gives a user who builds some more users
+    debootstrap uidmap
 )
 if [ "$(dpkg --print-architecture)" = amd64 ]; then
     packages+=(gcc-multilib libc6-i386)
@@ -91,16 +91,24 @@ if [ "$(cat "$tools/bin/buildkit.version" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" >"$tools/bin/buildkit.version"
 fi
 
-if [ ! -e "$tools/debian.tar" ]; then
-    echo "making the base image"
+# Makes the root filesystem NAME.tar of a Debian, unless it is there; more words are for debootstrap.
+base_image() {
+    local name=$1
+    shift
+    if [ -e "$tools/$name.tar" ]; then return; fi
+    echo "making the base image $name"
     rootfs=$(mktemp -d -p "$tools")
     trap 'rm -rf "$rootfs"' EXIT
-    debootstrap --variant=minbase --include=tcpdump,fortune-mod,fortunes-min,python3-minimal,nginx-light \
-        bookworm "$rootfs" >/dev/null
+    debootstrap --variant=minbase "$@" bookworm "$rootfs" >/dev/null
     chmod 0755 "$rootfs"
-    rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/dev/*
+    rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/dev/* "$rootfs"/debootstrap
     # Then `apt-get install` of what is there already works without a network.
     : >"$rootfs/etc/apt/sources.list"
-    tar --numeric-owner --xattrs --sort=name -C "$rootfs" -cf "$tools/debian.tar.part" .
-    mv "$tools/debian.tar.part" "$tools/debian.tar"
-fi
+    tar --numeric-owner --xattrs --sort=name -C "$rootfs" -cf "$tools/$name.tar.part" .
+    rm -rf "$rootfs"
+    mv "$tools/$name.tar.part" "$tools/$name.tar"
+}
+base_image debian --include=tcpdump,fortune-mod,fortunes-min,python3-minimal,nginx-light
+base_image toolchains --include=cargo,gcc,golang-go,libc6-dev,make,python3,rustc,zlib1g-dev
+# Unpacked only: nothing of it runs here.
+base_image debian-arm64 --foreign --arch=arm64

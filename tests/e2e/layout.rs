@@ -52,12 +52,24 @@ impl Layout {
         let descriptors = self.index["manifests"].as_array().unwrap();
         let first = &descriptors[0];
         assert!(descriptors.iter().all(|other| other["digest"] == first["digest"]), "{:#}", self.index);
-        let manifest = document(&self.blob(first));
-        let layers: Vec<PathBuf> =
-            manifest["layers"].as_array().unwrap().iter().map(|layer| self.blob(layer)).collect();
-        layers.iter().for_each(|layer| parents_come_first(layer));
+        let image = self.image_of(first);
+        image.layers.iter().for_each(|layer| parents_come_first(layer));
+        image
+    }
+
+    /// Returns the index that the only entry of `index.json` names: what several platforms or attestations need.
+    pub(crate) fn inner_index(&self) -> Value {
+        let descriptors = self.index["manifests"].as_array().unwrap();
+        assert_eq!(descriptors.len(), 1, "{:#}", self.index);
+        document(&self.blob(&descriptors[0]))
+    }
+
+    /// Returns the image, or what has the form of one, that `descriptor` names.
+    pub(crate) fn image_of(&self, descriptor: &Value) -> Image {
+        let manifest = document(&self.blob(descriptor));
+        let layers = manifest["layers"].as_array().unwrap().iter().map(|layer| self.blob(layer)).collect();
         Image {
-            digest: text(&first["digest"]),
+            digest: text(&descriptor["digest"]),
             config: document(&self.blob(&manifest["config"])),
             layers,
             manifest,

@@ -28,9 +28,13 @@ pub(crate) const CRUN: Component = Component { name: "crun", programs: &["crun"]
 pub(crate) const CRANE: Component = Component { name: "crane", programs: &["crane"] };
 /// Built by `install.sh`, as no distribution of today has it.
 pub(crate) const BUILDKIT: Component =
-    Component { name: "buildkit", programs: &["buildkitd", "buildctl", "runc"] };
+    Component { name: "buildkit", programs: &["buildkitd", "buildctl", "newuidmap", "runc"] };
 /// The root filesystem of a small Debian with a few programs, made by `install.sh`.
 pub(crate) const DEBIAN: Component = Component { name: "debian", programs: &[] };
+/// The root filesystem of a Debian with compilers, made by `install.sh`.
+pub(crate) const TOOLCHAINS: Component = Component { name: "toolchains", programs: &[] };
+/// The root filesystem of a small Debian for another architecture, made by `install.sh`.
+pub(crate) const DEBIAN_ARM64: Component = Component { name: "debian-arm64", programs: &[] };
 pub(crate) const CC: Component = Component { name: "cc", programs: &["cc"] };
 pub(crate) const PING: Component = Component { name: "ping", programs: &["ping"] };
 pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
@@ -82,7 +86,7 @@ pub(crate) const SYFT: Component = Component { name: "syft", programs: &["syft"]
 /// The right to make namespaces and mounts, and to become another user.
 pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
 
-const ALL: [Component; 23] = [
+const ALL: [Component; 25] = [
     REGISTRY,
     DOCKER,
     CONTAINERD,
@@ -94,6 +98,8 @@ const ALL: [Component; 23] = [
     CRANE,
     BUILDKIT,
     DEBIAN,
+    TOOLCHAINS,
+    DEBIAN_ARM64,
     CC,
     CURL,
     PING,
@@ -131,13 +137,18 @@ impl Component {
         self.missing().is_none()
     }
 
+    /// Returns the root filesystem that it is, as a tar archive.
+    fn archive(self) -> Option<PathBuf> {
+        let is_archive = [DEBIAN, TOOLCHAINS, DEBIAN_ARM64].contains(&self);
+        is_archive.then(|| tools().join(format!("{}.tar", self.name)))
+    }
+
     fn missing(self) -> Option<String> {
         if self == ROOT {
             let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
             return (!root).then(|| "no root rights".to_owned());
         }
-        if self == DEBIAN {
-            let archive = debian_archive();
+        if let Some(archive) = self.archive() {
             return (!archive.is_file()).then(|| format!("no {}", archive.display()));
         }
         self.programs
@@ -168,9 +179,9 @@ fn tools() -> PathBuf {
     cache.unwrap_or_default().join("minimage-e2e")
 }
 
-/// Returns the root filesystem of [`DEBIAN`], as a tar archive.
-pub(crate) fn debian_archive() -> PathBuf {
-    tools().join("debian.tar")
+/// Returns the root filesystem that `component` is, as a tar archive.
+pub(crate) fn archive(component: Component) -> PathBuf {
+    component.archive().unwrap_or_else(|| panic!("{} is no root filesystem", component.name))
 }
 
 /// Returns `PATH` with the programs that `install.sh` made.

@@ -1,0 +1,3 @@
+module example.test/whoami
+
+go 1.19

@@ -1,0 +1,4 @@
+fn main() {
+    let handle = std::thread::spawn(|| "it works");
+    println!("{}", handle.join().expect("the thread ends"));
+}
