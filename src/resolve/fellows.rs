@@ -18,7 +18,8 @@ impl Collector<'_> {
     /// Takes the programs of the package family of the root program `by` that it names in its read-only data, and lists
     /// the others whose path it has there.
     ///
-    /// A name must be a whole string of C, so that of a word in a message nothing follows.
+    /// A name must be a whole string of C, so that of a word in a message nothing follows, or end a path: linkers keep
+    /// one copy of a string and of the end of another that is the same.
     pub(super) fn take_fellows(&mut self, by: &RootPath, cause: &Cause) -> Result<(), ResolveError> {
         let Some(object) = self.root_objects.iter().find(|object| object.path == *by).cloned() else {
             return Ok(());
@@ -30,11 +31,12 @@ impl Collector<'_> {
             text.get(..end)
                 .is_some_and(|above| directories.iter().any(|(spelled, _)| spelled.as_bytes() == above))
         };
-        let is_wanted = |text: &[u8]| fellows.contains_key(text) || is_path(text);
+        let is_wanted = |text: &[u8]| fellows.contains_key(last_name(text)) || is_path(text);
         for text in self.strings_of(&object, &is_wanted)? {
-            match fellows.get(&text) {
+            match fellows.get(last_name(&text)) {
                 Some(path) => {
-                    let path = if text.starts_with(b"/") { RawPath::new(text) } else { path.to_raw() };
+                    // On merged /usr, by the name that it calls.
+                    let path = if is_path(&text) { RawPath::new(text) } else { path.to_raw() };
                     let demand = Demand { path, cause: cause.clone() };
                     self.take_program(demand, Depth(1))?;
                 }
@@ -80,7 +82,7 @@ impl Collector<'_> {
         Ok(directories)
     }
 
-    /// Returns the programs of the families of the packages of `program`, each by its name and its paths.
+    /// Returns the programs of the families of the packages of `program`, each by its name.
     fn fellows_of(
         &self,
         program: &RootPath,
@@ -92,16 +94,11 @@ impl Collector<'_> {
             for member in packages::family(db, owner) {
                 for file in db.files(member)? {
                     let above = file.path.parent();
-                    let here: Vec<_> =
-                        directories.iter().filter(|(_, real)| above.as_ref() == Some(real)).collect();
-                    if here.is_empty() || file.path == *program || !self.is_program(&file.path.to_raw())? {
+                    let is_here = directories.iter().any(|(_, real)| above.as_ref() == Some(real));
+                    if !is_here || file.path == *program || !self.is_program(&file.path.to_raw())? {
                         continue;
                     }
-                    let name = file.path.file_name();
-                    let spelled = here.into_iter().map(|(spelled, _)| spelled.join(name).as_bytes().to_vec());
-                    for text in spelled.chain([name.to_vec()]) {
-                        fellows.insert(text, file.path.clone());
-                    }
+                    fellows.insert(file.path.file_name().to_vec(), file.path.clone());
                 }
             }
         }
@@ -121,4 +118,9 @@ impl Collector<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns what follows the last slash of `text`: all of it if it has none.
+fn last_name(text: &[u8]) -> &[u8] {
+    text.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
