@@ -29,7 +29,7 @@ pub struct Dpkg<'a> {
     packages: Vec<Package>,
     kept: Vec<Kept>,
     directories: Directories<'a>,
-    diversions: OnceCell<Vec<Moved>>,
+    diversions: OnceCell<HashMap<RootPath, Moved>>,
     /// The paths in the registry, by the name of their package.
     registered: OnceCell<HashMap<String, Vec<Vec<u8>>>>,
     index: LazyIndex,
@@ -53,9 +53,8 @@ enum Paths {
     None,
 }
 
-/// A diversion of real paths.
+/// Where a diverted path goes; the real one.
 struct Moved {
-    from: RootPath,
     to: RootPath,
     by: Option<String>,
 }
@@ -132,8 +131,7 @@ impl<'a> Dpkg<'a> {
         let diversions = self.diversions()?;
         let mut places = self.directories.places(spelled, |path| path)?;
         for (_, place) in &mut places {
-            let moved = diversions.iter().find(|moved| moved.from == *place);
-            if let Some(moved) = moved.filter(|moved| moved.by.as_ref() != Some(name)) {
+            if let Some(moved) = diversions.get(place).filter(|moved| moved.by.as_ref() != Some(name)) {
                 *place = moved.to.clone();
             }
         }
@@ -154,18 +152,19 @@ impl<'a> Dpkg<'a> {
         Ok(read(self.rootfs, &path, dpkg::FILE_MAX)?.unwrap_or_default())
     }
 
-    fn diversions(&self) -> Result<&[Moved], PackageError> {
+    /// Returns the diversions by the real path that is diverted: the first, where a path has several.
+    fn diversions(&self) -> Result<&HashMap<RootPath, Moved>, PackageError> {
         if let Some(known) = self.diversions.get() {
             return Ok(known);
         }
         let path = RawPath::from(DIVERSIONS);
         let bytes = read(self.rootfs, &path, dpkg::FILE_MAX)?.unwrap_or_default();
-        let mut moved = Vec::new();
+        let mut moved = HashMap::new();
         for diversion in dpkg::diversions(&bytes).map_err(broken(&path))? {
             let from = self.directories.real(diversion.from.as_bytes())?;
             let to = self.directories.real(diversion.to.as_bytes())?;
             if let (Some(from), Some(to)) = (from, to) {
-                moved.push(Moved { from, to, by: diversion.by });
+                moved.entry(from).or_insert(Moved { to, by: diversion.by });
             }
         }
         Ok(self.diversions.get_or_init(|| moved))
@@ -295,4 +294,34 @@ fn status_parts(rootfs: &dyn Rootfs) -> Result<Vec<(Stanza, Paths)>, PackageErro
 
 fn broken(path: &RawPath) -> impl Fn(DpkgError) -> PackageError {
     |source| PackageError::Dpkg { path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::rootfs::MemoryRootfs;
+
+    /// Large enough that a look through all diversions for each path would take minutes.
+    #[test]
+    fn many_diversions_cost_one_look_for_each_path() {
+        let (paths, diverted) = (100_000, 20_000);
+        let (mut list, mut diversions) = (String::new(), String::new());
+        for at in 0..paths {
+            writeln!(list, "/data/{at}").unwrap();
+        }
+        for at in 0..diverted {
+            writeln!(diversions, "/data/{at}\n/data/{at}.other\nother").unwrap();
+        }
+        let mut tree = MemoryRootfs::new("tree");
+        tree.file("/data/0", b"");
+        tree.file("/var/lib/dpkg/status", b"Package: p\nVersion: 1\nArchitecture: all\n");
+        tree.file("/var/lib/dpkg/info/p.list", list.as_bytes());
+        tree.file("/var/lib/dpkg/diversions", diversions.as_bytes());
+        let db = Dpkg::open(&tree).unwrap().unwrap();
+        let files = db.files(PackageId(0)).unwrap();
+        let moved = files.iter().filter(|file| file.path.as_bytes().ends_with(b".other"));
+        assert_eq!((files.len(), moved.count()), (paths, diverted));
+    }
 }
