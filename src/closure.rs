@@ -1,10 +1,12 @@
 //! Demands -> [`Closure`]: every path of the image, each with the reasons that lead back to a root.
 
+mod conflict;
 mod planned;
 
+pub use conflict::{Claim, Conflict};
 pub use planned::Planned;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ pub struct Closure {
     entries: BTreeMap<RootPath, Entry>,
     demands: Vec<Demand>,
     ids: HashMap<Demand, DemandId>,
+    conflicts: BTreeMap<RootPath, Conflict>,
 }
 
 /// One path of the image.
@@ -226,6 +229,11 @@ impl Closure {
         &self.demands[id.0]
     }
 
+    /// Returns where two things were to be at one path, sorted; the first that came is in the closure.
+    pub fn conflicts(&self) -> impl Iterator<Item = (&RootPath, &Conflict)> {
+        self.conflicts.iter()
+    }
+
     /// Takes the path that `demand` asks for out of `rootfs`: its target, every link on the way, the directories
     /// above them, and those that the path leaves through `..`.
     ///
@@ -288,8 +296,9 @@ impl Closure {
         Ok(Met::At(path))
     }
 
-    /// Puts something that minimage makes itself at `path`, unless something is there already. Missing directories
-    /// above it are made, mode 0755.
+    /// Puts something at `path` that the source does not have there, unless something is there already: that it stays is
+    /// a [conflict](Closure::conflicts) for all but what minimage makes itself. Missing directories above it are made,
+    /// mode 0755.
     pub fn put(&mut self, path: &RootPath, node: Node, content: Content, cause: Cause) {
         let id = self.ask(Demand { path: path.to_raw(), cause });
         let mut above = path.parent();
@@ -315,9 +324,20 @@ impl Closure {
         }
     }
 
-    /// Takes the entries at `path` and below it out again.
-    pub fn remove(&mut self, path: &RootPath) {
-        self.entries.retain(|entry, _| !entry.is_within(path));
+    /// Takes the entries at `paths` and below them out again.
+    pub fn remove(&mut self, paths: &BTreeSet<RootPath>) {
+        // In a depth-first walk, what is below a path comes right behind it.
+        let mut top: Option<RootPath> = None;
+        self.entries.retain(|entry, _| {
+            if top.as_ref().is_some_and(|top| entry.is_within(top)) {
+                return false;
+            }
+            let is_removed = paths.contains(entry);
+            if is_removed {
+                top = Some(entry.clone());
+            }
+            !is_removed
+        });
     }
 
     fn ask(&mut self, demand: Demand) -> DemandId {
@@ -351,9 +371,33 @@ impl Closure {
         if path.is_root() {
             return;
         }
-        let new = Entry { node, content, reasons: BTreeSet::new(), owner: None };
-        let entry = self.entries.entry(path).or_insert(new);
-        entry.reasons.insert(reason);
+        let new = Entry { node, content, reasons: BTreeSet::from([reason]), owner: None };
+        let insists = self.insists(&path, &new.content, reason);
+        match self.entries.entry(path) {
+            btree_map::Entry::Vacant(free) => drop(free.insert(new)),
+            btree_map::Entry::Occupied(mut taken) => {
+                let known = taken.get_mut();
+                if insists && !known.is_like(&new) {
+                    let conflict = Conflict::new(known, &new, reason);
+                    self.conflicts.entry(taken.key().clone()).or_insert(conflict);
+                } else {
+                    known.reasons.insert(reason);
+                }
+            }
+        }
+    }
+
+    /// Returns whether what serves `reason` is of no use if something else is at its path: a directory with something
+    /// in it, what the user names, and a file that lies elsewhere in the source. What is made here, and what has its
+    /// place from the source, gives way to what the user puts there.
+    fn insists(&self, path: &RootPath, content: &Content, reason: Reason) -> bool {
+        match (reason.role, content) {
+            (Role::Parent, _) => true,
+            (_, Content::Generated(_)) => false,
+            (_, Content::Source(source)) if source != path => true,
+            (Role::Target, _) => matches!(self.demand(reason.demand).cause, Cause::Root(_)),
+            (Role::Link, _) => false,
+        }
     }
 
     /// Returns why `path` is in the image: each step's demand, from the path itself back to a root; empty if it is

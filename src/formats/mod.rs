@@ -22,6 +22,7 @@ pub mod elf;
 pub mod ldso_cache;
 pub mod ldso_conf;
 pub mod nsswitch;
+pub mod pem;
 pub mod rpm;
 pub mod shell;
 pub mod sqlite;

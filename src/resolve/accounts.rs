@@ -34,12 +34,18 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
+    /// Returns the user called `name`, or else the first with that number.
     fn user(&self, name: &str) -> Option<&User> {
-        self.users.iter().find(|user| user.name == name.as_bytes())
+        let named = self.users.iter().find(|user| user.name == name.as_bytes());
+        let number = name.parse().ok();
+        named.or_else(|| self.users.iter().find(|user| Some(user.uid) == number))
     }
 
+    /// Returns the group called `name`, or else the first with that number.
     fn group(&self, name: &str) -> Option<&Group> {
-        self.groups.iter().find(|group| group.name == name.as_bytes())
+        let named = self.groups.iter().find(|group| group.name == name.as_bytes());
+        let number = name.parse().ok();
+        named.or_else(|| self.groups.iter().find(|group| Some(group.gid) == number))
     }
 }
 

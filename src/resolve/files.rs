@@ -156,6 +156,15 @@ impl Collector<'_> {
         };
         let kind = node.kind.clone();
         let cause = Demand::of_root(root, to.to_raw()).cause;
+        // What goes to `/bin` goes where that link of the source leads.
+        let linked = match kind {
+            Kind::Directory if source != to => self.linked_directory(to)?,
+            _ => None,
+        };
+        if linked.is_some() {
+            self.closure.take(self.rootfs(), Demand::of_root(root, to.to_raw()))?;
+        }
+        let to = linked.as_ref().unwrap_or(to);
         if !to.is_root() {
             let settled = access.applied(&node);
             let is_new = self.closure.entry(to).is_none();
@@ -181,6 +190,14 @@ impl Collector<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns the directory that the link at `path` leads to, if the source has such a link there.
+    fn linked_directory(&self, path: &RootPath) -> Result<Option<RootPath>, ResolveError> {
+        Ok(match chase(self.rootfs(), &path.to_raw())?.end {
+            Ok((real, node)) if node.kind == Kind::Directory && real != *path => Some(real),
+            _ => None,
+        })
     }
 
     /// Takes what the file `source` needs, if it is a program or library; it is at `to` in the image.
@@ -282,9 +299,8 @@ impl Collector<'_> {
 
     /// Returns what is in the file `real` that no image should hold by accident.
     pub(super) fn secret(&self, real: &RootPath) -> Option<String> {
-        let kinds = self.inputs.rules.sensitive().iter();
-        let mut kinds = kinds.filter(|kind| kind.files.iter().any(|glob| glob.matches(real)));
-        kinds.next().map(|kind| kind.what.clone())
+        let mut kinds = self.inputs.rules.sensitive().iter();
+        kinds.find(|kind| kind.is(real)).map(|kind| kind.what.clone())
     }
 
     pub(super) fn is_excluded(&self, chased: &Chased) -> bool {

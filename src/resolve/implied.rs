@@ -51,8 +51,7 @@ impl Collector<'_> {
             let before = self.closure.entries().len();
             self.take_rule_by_name(rule, with, fired)?;
             if self.closure.entries().len() == before && !self.has_something_of(rule, with)? {
-                let (id, install) = (rule.id.clone(), rule.install.clone());
-                self.problems.push(Problem::RuleWithoutFiles { id, install });
+                self.miss_rule(rule, &Cause::Root(Origin::Argument(format!("--with {with}"))));
             }
         }
         Ok(())
@@ -62,9 +61,10 @@ impl Collector<'_> {
         let cause = Cause::Root(Origin::Argument(format!("--with {with}")));
         let programs: Vec<usize> = (0..self.linked.len()).collect();
         let places = Places { value: with.value.clone(), ..self.places(None) };
+        // Whether that is enough is for whoever asked.
         self.take_files(rule, &places, &cause, &programs)?;
         for name in &rule.implies.programs {
-            self.take_rule_program(rule, name, &cause)?;
+            self.take_rule_program(rule, rule.strength, name, &cause)?;
         }
         for (key, value) in &rule.implies.env {
             let value = value.replace("{value}", with.value.as_deref().unwrap_or_default());
@@ -78,7 +78,7 @@ impl Collector<'_> {
     fn has_something_of(&self, rule: &Rule, with: &With) -> Result<bool, ResolveError> {
         let places = Places { value: with.value.clone(), ..self.places(None) };
         for pattern in &rule.implies.files {
-            for glob in pattern.globs(&places).unwrap_or_default() {
+            for glob in pattern.globs(&places)? {
                 if self.closure.entries().any(|(path, _)| glob.matches(path)) {
                     return Ok(true);
                 }
@@ -217,13 +217,18 @@ impl Collector<'_> {
         }
         let by = trigger.path.clone();
         let cause = Cause::Rule { by: by.clone(), rule: rule.id.clone(), why: rule.why.clone() };
+        // What is only a suggestion stops nothing, except where the user names it; that is seen to already.
+        let strength = if rule.level == Level::On { rule.strength } else { Strength::IfThere };
         let places = self.places(Some(&by));
         let own = rule.implies.files.iter().any(|pattern| pattern.has_own());
         let key = (rule.id.clone(), if own { places.own.clone() } else { None });
         if fired.files.insert(key) {
-            self.take_files(rule, &places, &cause, &trigger.programs)?;
+            let found = self.take_files(rule, &places, &cause, &trigger.programs)?;
+            if strength == Strength::Required && found == 0 && !rule.implies.files.is_empty() {
+                self.miss_rule(rule, &cause);
+            }
             for name in &rule.implies.programs {
-                self.take_rule_program(rule, name, &cause)?;
+                self.take_rule_program(rule, strength, name, &cause)?;
             }
             for directory in &rule.implies.directories {
                 let (path, mode) = (directory.path.as_bytes(), directory.mode);
@@ -247,7 +252,7 @@ impl Collector<'_> {
         for name in &rule.implies.dlopen {
             for program in &trigger.programs {
                 let is_there = self.take_library(name, *program, &cause)?;
-                if !is_there && rule.strength == Strength::Required {
+                if !is_there && strength == Strength::Required {
                     let (what, by) = (name.clone(), cause.to_string());
                     self.miss(Problem::NothingMatches { what, by });
                 }
@@ -269,30 +274,50 @@ impl Collector<'_> {
         }
     }
 
+    /// Takes the files of `rule` that the source has, and returns how many there are.
     fn take_files(
         &mut self,
         rule: &Rule,
         places: &Places,
         cause: &Cause,
         programs: &[usize],
-    ) -> Result<(), ResolveError> {
+    ) -> Result<usize, ResolveError> {
+        let mut count = 0;
         for pattern in &rule.implies.files {
-            // Patterns were tried when the catalogue was read; what places add is escaped.
-            for glob in pattern.globs(places).unwrap_or_default() {
+            for glob in pattern.globs(places)? {
                 let found = find(self.rootfs(), &glob, Eyes::Everybody)?;
                 for path in found.closed {
                     let what = "not everybody may list it".to_owned();
                     self.left_out.insert(LeftOut::Sensitive { path, what });
                 }
+                count += found.paths.len();
                 for path in found.paths {
                     self.take_implied_or_script(&path, cause, programs)?;
                 }
             }
         }
-        Ok(())
+        Ok(count)
     }
 
-    fn take_rule_program(&mut self, rule: &Rule, name: &str, cause: &Cause) -> Result<(), ResolveError> {
+    /// Notes that the source has nothing of what `rule` must bring because of `cause`.
+    fn miss_rule(&mut self, rule: &Rule, cause: &Cause) {
+        let problem = Problem::RuleWithoutFiles {
+            id: rule.id.clone(),
+            install: rule.install.clone(),
+            cause: cause.clone(),
+        };
+        if !self.problems.iter().any(|known| known.to_string() == problem.to_string()) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn take_rule_program(
+        &mut self,
+        rule: &Rule,
+        strength: Strength,
+        name: &str,
+        cause: &Cause,
+    ) -> Result<(), ResolveError> {
         let name = RawPath::from(name);
         let path = self.resolver.program_path_inside(&name)?;
         let found = match &path {
@@ -303,13 +328,7 @@ impl Collector<'_> {
             Some(path) => {
                 self.take_program(Demand { path, cause: cause.clone() }, Depth(1))?;
             }
-            None if rule.strength == Strength::Required => {
-                let (id, install) = (rule.id.clone(), rule.install.clone());
-                let problem = Problem::RuleWithoutFiles { id, install };
-                if !self.problems.iter().any(|known| known.to_string() == problem.to_string()) {
-                    self.problems.push(problem);
-                }
-            }
+            None if strength == Strength::Required => self.miss_rule(rule, cause),
             None => {}
         }
         Ok(())

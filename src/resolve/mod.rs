@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod collect;
+mod conflicts;
 mod data;
 mod fellows;
 mod files;
@@ -194,14 +195,10 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     collector.leave_waiting()?;
     collector.take_name_services()?;
     collector.drop_excluded();
-    collector.check_secrets();
+    collector.check_secrets()?;
     if !inputs.selection.is_without("metadata") {
         let told = |by, package| Cause::Metadata { by, package };
         packages::describe(&mut collector.closure, resolver.rootfs(), inputs.packages, &told)?;
-        if collector.problems.is_empty() {
-            // What tells of packages can be left out like anything else.
-            collector.drop_excluded();
-        }
     }
     if let Some(db) = inputs.packages {
         packages::attribute(&mut collector.closure, db)?;
@@ -213,6 +210,11 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     }
     collector.settle_owners()?;
     collector.write_accounts()?;
+    collector.check_conflicts()?;
+    if collector.problems.is_empty() {
+        // What is written here can be left out like anything else.
+        collector.drop_excluded();
+    }
     if collector.problems.is_empty() {
         verify::complete(&resolver, &mut collector)?;
     }

@@ -9,6 +9,7 @@ use super::list::{Fatal, FoundBy, Missing};
 use crate::closure::{Cause, Demand};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::formats::elf::ElfError;
+use crate::glob::GlobError;
 use crate::packages::PackageError;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Absence, Rootfs, RootfsError};
@@ -35,6 +36,9 @@ pub enum ResolveError {
     /// The user names a rule that there is not.
     #[error(transparent)]
     Rule(#[from] UnknownRule),
+    /// A pattern of a rule is none with the places of this closure in it.
+    #[error(transparent)]
+    Pattern(#[from] GlobError),
 }
 
 fn count(problems: usize) -> String {
@@ -48,6 +52,7 @@ impl Explain for ResolveError {
             Self::Rootfs(error) => error.explain(),
             Self::Packages(error) => error.explain(),
             Self::Rule(error) => error.explain(),
+            Self::Pattern(error) => error.explain(),
         }
     }
 
@@ -171,12 +176,14 @@ pub enum Problem {
         /// Who names it.
         by: String,
     },
-    /// A rule that the user names finds nothing in the source.
+    /// A rule that must bring something finds nothing in the source.
     RuleWithoutFiles {
         /// The rule.
         id: String,
         /// The package that would have it.
         install: Option<String>,
+        /// Who asks for it: the user, or what triggered it.
+        cause: Cause,
     },
     /// The user names an account that the source does not have.
     UnknownUser {
@@ -188,6 +195,13 @@ pub enum Problem {
         /// The path.
         path: RawPath,
     },
+    /// Two things were to be at one path.
+    Conflict {
+        /// The path.
+        path: RootPath,
+        /// Each of them in words, and who asks for it.
+        claims: [(String, String); 2],
+    },
     /// A file that is needed or named is one that no image should hold by accident.
     Sensitive {
         /// The file.
@@ -196,6 +210,8 @@ pub enum Problem {
         what: String,
         /// Who asks for it.
         by: String,
+        /// How many more there are of which the same can be said.
+        more: usize,
     },
     /// The user excludes what something else cannot do without.
     Excluded {
@@ -252,7 +268,11 @@ impl fmt::Display for Problem {
             }
             Self::UnknownUser { name } => write!(f, "the rootfs has no user called `{name}`"),
             Self::NoPlace { path } => write!(f, "`{path}` is no place for a file"),
-            Self::Sensitive { path, what, .. } => write!(f, "`{path}` is not taken: {what}"),
+            Self::Conflict { path, .. } => write!(f, "two things would be at `{path}`"),
+            Self::Sensitive { path, what, more: 0, .. } => write!(f, "`{path}` is not taken: {what}"),
+            Self::Sensitive { path, what, more, .. } => {
+                write!(f, "`{path}` and {more} more files are not taken: {what}")
+            }
             Self::Excluded { path, .. } => write!(f, "`{path}` is excluded, but needed"),
             Self::CommandNotFound { command, .. } => write!(f, "`{command}` is not in the search path"),
         }
@@ -371,16 +391,26 @@ impl Problem {
             Self::NothingMatches { by, .. } => {
                 explanation("nothing-matches").at(by.clone()).fix("check the path in the source")
             }
-            Self::RuleWithoutFiles { install, .. } => explanation("empty-rule").fix(match install {
-                Some(package) => format!("install `{package}` in the source"),
-                None => "install what it belongs to in the source".to_owned(),
-            }),
+            Self::RuleWithoutFiles { id, install, cause } => {
+                let explanation = explanation("empty-rule").at(cause.to_string()).fix(match install {
+                    Some(package) => format!("install `{package}` in the source"),
+                    None => "install what it belongs to in the source".to_owned(),
+                });
+                match cause {
+                    Cause::Rule { .. } => explanation.fix(format!("or go without it: `--without {id}`")),
+                    _ => explanation,
+                }
+            }
             Self::UnknownUser { .. } => explanation("unknown-user")
                 .why("looked in `/etc/passwd` of the source")
                 .fix("add the user there, or give a number"),
             Self::NoPlace { .. } => {
                 explanation("no-place").why("a file of the source is in its way, or it ends above the root")
             }
+            Self::Conflict { claims: [(one, by), (other, other_by)], .. } => explanation("conflict")
+                .at(format!("{one}: {by}"))
+                .at(format!("{other}: {other_by}"))
+                .fix("put one of them elsewhere with `:DEST`, or leave it away"),
             Self::Sensitive { by, .. } => explanation("sensitive-file")
                 .at(by.clone())
                 .fix("say `--allow-sensitive` if the image is to hold it, or `--exclude` it"),

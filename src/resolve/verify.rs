@@ -34,6 +34,10 @@ pub(super) fn complete(source: &Resolver<'_>, collector: &mut Collector<'_>) -> 
         let Some(real) = real else { continue };
         let node = Node::file(bytes.len() as u64);
         let cause = Cause::LoaderConfig { by: loader };
+        if collector.is_excluded_path(&real) {
+            collector.problems.push(Problem::Excluded { path: real, by: cause.to_string() });
+            return Ok(());
+        }
         collector.closure.put(&real, node, Content::Generated(bytes), cause);
     }
     let differences = differences(source, &collector.closure, &collector.linked)?;

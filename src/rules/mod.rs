@@ -166,9 +166,19 @@ pub struct Pattern {
 #[derive(Debug, Clone)]
 pub struct FileKind {
     /// Which files.
-    pub files: Vec<Glob>,
-    /// What they are.
+    files: Vec<Glob>,
+    /// Which of those are harmless after all.
+    except: Vec<Glob>,
+    /// What is in them.
     pub what: String,
+}
+
+impl Sensitive {
+    /// Returns whether the file at `path` is one.
+    pub fn is(&self, path: &RootPath) -> bool {
+        let is_one_of = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(path));
+        is_one_of(&self.files) && !is_one_of(&self.except)
+    }
 }
 
 /// The user names a rule that there is not.

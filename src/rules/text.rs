@@ -137,6 +137,8 @@ struct FileKindsText {
 struct FileKindText {
     what: String,
     files: Vec<String>,
+    #[serde(default)]
+    except: Vec<String>,
 }
 
 fn document<'a, T: Deserialize<'a>>(name: &str, text: &'a str) -> Result<T, RuleFileError> {
@@ -150,17 +152,15 @@ pub(super) fn rules(name: &str, text: &str) -> Result<Vec<Rule>, RuleFileError> 
     file.rule.into_iter().map(|rule| rule.checked(name)).collect()
 }
 
-/// Returns the kinds of files in `text`.
-pub(super) fn file_kinds(name: &str, text: &str) -> Result<Vec<FileKind>, RuleFileError> {
-    let file: FileKindsText = document(name, text)?;
-    let kind = |kind: FileKindText| {
-        let files = kind.files.into_iter().map(Glob::parse).collect::<Result<_, _>>();
-        let files = files.map_err(|source| RuleFileError::Pattern {
-            name: name.to_owned(),
-            id: kind.what.clone(),
-            source,
-        })?;
-        Ok(FileKind { files, what: kind.what })
+/// Returns the kinds of sensitive files in `text`.
+pub(super) fn sensitive(name: &str, text: &str) -> Result<Vec<Sensitive>, RuleFileError> {
+    let file: SensitiveFile = document(name, text)?;
+    let kind = |kind: SensitiveText| {
+        let globs = |texts: Vec<String>| texts.into_iter().map(Glob::parse).collect::<Result<_, _>>();
+        let error = |source| RuleFileError::Pattern { name: name.to_owned(), id: kind.what.clone(), source };
+        let files = globs(kind.files).map_err(error)?;
+        let except = globs(kind.except).map_err(error)?;
+        Ok(Sensitive { files, except, what: kind.what })
     };
     file.kind.into_iter().map(kind).collect()
 }
