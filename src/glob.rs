@@ -63,6 +63,11 @@ impl Glob {
         }
         let spelled = without_braces(&text).map_err(error)?;
         let alternatives: Vec<Vec<Part>> = spelled.iter().map(|text| parts(text)).collect();
+        for part in alternatives.iter().flatten() {
+            if let Part::Pattern(name) = part {
+                check_brackets(name).map_err(error)?;
+            }
+        }
         let has_dots = |part: &Part| matches!(part, Part::Name(name) if name == b".." || name == b".");
         if alternatives.iter().flatten().any(has_dots) {
             return Err(error("`.` and `..` match nothing"));
@@ -107,6 +112,32 @@ impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&show(&self.text))
     }
+}
+
+/// Checks that `pattern`, for one name of anything, has braces and brackets that close.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_name(pattern: &str) -> Result<(), &'static str> {
+    without_braces(pattern.as_bytes())?.iter().try_for_each(|name| check_brackets(name))
+}
+
+fn check_brackets(name: &[u8]) -> Result<(), &'static str> {
+    let mut rest = name;
+    while let [byte, after @ ..] = rest {
+        rest = match byte {
+            b'\\' => after.get(1..).unwrap_or_default(),
+            b'[' => {
+                let negated = after.strip_prefix(b"!").or_else(|| after.strip_prefix(b"^"));
+                // The first of the set may be a closing bracket itself.
+                let set = negated.unwrap_or(after).get(1..).unwrap_or_default();
+                let end = set.iter().position(|byte| *byte == b']').ok_or("a bracket is not closed")?;
+                &set[end + 1..]
+            }
+            _ => after,
+        };
+    }
+    Ok(())
 }
 
 /// Returns `text` with a backslash before everything that means something in a pattern.
@@ -233,9 +264,17 @@ mod tests {
 
     #[test]
     fn a_pattern_is_absolute_and_closed() {
-        for bad in
-            ["", "etc/*", "/etc/../x", "/{a,b", "/a}", "/{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}"]
-        {
+        for bad in [
+            "",
+            "etc/*",
+            "/etc/../x",
+            "/{a,b",
+            "/a}",
+            "/etc/[a",
+            "/etc/x[]",
+            "/[a/b]",
+            "/{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}",
+        ] {
             assert!(Glob::parse(bad).is_err(), "{bad}");
         }
     }

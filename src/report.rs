@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::closure::{Cause, Closure, Demand, Owner, Role};
 use crate::explain::{Explain, Explanation};
+use crate::glob::Glob;
 use crate::layer::LayerPlan;
 use crate::path::{RawPath, RootPath, show};
 use crate::resolve::Resolution;
@@ -61,6 +62,9 @@ pub struct DemandRecord {
 /// One thing that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutRecord {
+    /// Patterns of the paths that a rule would bring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// How to take it.
     pub how: String,
     /// `suggested`, `sensitive`, `script`, `unloadable`, `excluded` or `missing`.
@@ -69,6 +73,17 @@ pub struct LeftOutRecord {
     pub text: String,
     /// The path, name or rule.
     pub what: String,
+}
+
+impl LeftOutRecord {
+    /// Returns whether it is `path`, or would bring it.
+    pub fn is(&self, path: &str) -> bool {
+        let brings = |pattern: &String| {
+            let path = RootPath::from_normal(path.as_bytes());
+            path.is_some_and(|path| Glob::parse(pattern.as_str()).is_ok_and(|glob| glob.matches(&path)))
+        };
+        self.what == path || self.files.iter().any(brings)
+    }
 }
 
 /// One path of the image.
@@ -189,6 +204,7 @@ impl Report {
                     what: left.what(),
                     how: left.how(),
                     text: left.to_string(),
+                    files: left.files().iter().map(ToString::to_string).collect(),
                 })
                 .collect(),
         }
@@ -376,11 +392,32 @@ mod tests {
             }],
             form: FORM,
             hints: vec![HintRecord { named_by: text(), path: text(), soname: text() }],
-            left_out: vec![LeftOutRecord { how: text(), kind: text(), text: text(), what: text() }],
+            left_out: vec![LeftOutRecord { files: vec![text()], how: text(), kind: text(), text: text(), what: text() }],
             programs: vec![text()],
             source: text(),
             warnings: vec![text()],
         };
         assert_eq!(report.to_json().as_bytes(), canonical_json(&report).unwrap());
+    }
+
+    #[test]
+    fn a_rule_that_was_left_out_stands_for_what_it_would_bring() {
+        let left = LeftOutRecord {
+            kind: "suggested".to_owned(),
+            what: "tzdata".to_owned(),
+            how: "--with tzdata".to_owned(),
+            text: String::new(),
+            files: vec!["/usr/share/zoneinfo/**".to_owned()],
+        };
+        for (path, expected) in [
+            ("/usr/share/zoneinfo/UTC", true),
+            ("/usr/share/zoneinfo/Europe/Berlin", true),
+            ("tzdata", true),
+            ("/usr/share/zoneinfo", false),
+            ("/etc/localtime", false),
+            ("not a path", false),
+        ] {
+            assert_eq!(left.is(path), expected, "{path}");
+        }
     }
 }

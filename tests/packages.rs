@@ -45,7 +45,11 @@ fn answer(tree: &Tree, rootfs: &MemoryRootfs) -> String {
     let mut text = String::new();
     for id in ids(&*db) {
         of_package(&*db, id, &mut text).expect("a string grows");
-        for path in packages::RunTimeFiles::embedded().of(&*db, rootfs, id).expect("a readable database") {
+        for path in packages::RunTimeFiles::embedded()
+            .expect("a filter")
+            .of(&*db, rootfs, id)
+            .expect("a readable database")
+        {
             writeln!(text, "  runs with {path}").expect("a string grows");
         }
     }

@@ -10,6 +10,7 @@ use minimage::glob::Glob;
 use minimage::packages;
 use minimage::path::{RawPath, show};
 use minimage::resolve::{self, Inputs};
+use minimage::rootfs::MemoryRootfs;
 use minimage::roots::{Keep, Origin, Root, split_destination};
 use minimage::rules::Catalogue;
 use minimage::spec::{PackageData, RunAs, Search, Selection, SensitiveFiles, Suggested, With};
@@ -126,6 +127,29 @@ fn answer(text: &str, name: &str) -> String {
         }
     }
     answer
+}
+
+#[test]
+fn accounts_that_are_too_large_are_an_error() {
+    let mut rootfs = MemoryRootfs::new("tree");
+    rootfs.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\n".repeat(1 << 20).as_bytes());
+    let error = resolve::closure(&Inputs {
+        rootfs: &rootfs,
+        packages: None,
+        roots: &[],
+        search: &Search::standard(),
+        selection: &Selection::default(),
+        rules: &Catalogue::empty(),
+        user: None,
+    });
+    let shown: Vec<_> = error.unwrap_err().explain().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "error[file-too-large]: `/etc/passwd` in tree has 27262976 bytes, too many to read it whole: the limit is \
+          16777216\n    fix: look whether it is what its name says"
+        ]
+    );
 }
 
 #[test]

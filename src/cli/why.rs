@@ -178,7 +178,7 @@ fn kept_out<'a>(
     arguments: &WhyArguments,
     console: &mut Console,
 ) -> Result<KeptOut<'a>, Box<dyn Explain>> {
-    if let Some(left) = closure.left_out.iter().find(|left| left.what == arguments.path) {
+    if let Some(left) = closure.left_out.iter().find(|left| left.is(&arguments.path)) {
         return Ok(KeptOut::LeftOut(left));
     }
     let word = Source::parse(closure.source.as_ref()).map_err(boxed)?;
@@ -187,7 +187,7 @@ fn kept_out<'a>(
     Ok(match chased.end {
         Ok((real, _)) => {
             let real = real.to_string();
-            let left = closure.left_out.iter().find(|left| left.what == real);
+            let left = closure.left_out.iter().find(|left| left.is(&real));
             left.map_or(KeptOut::NotAskedFor, KeptOut::LeftOut)
         }
         Err(_) => KeptOut::NotInSource,

@@ -218,7 +218,8 @@ fn word(field: &'static str, value: &[u8]) -> Result<String, DpkgError> {
     }
 }
 
-/// Returns the names in a list of relations such as `a (>= 1) | b:any, c [amd64]`.
+/// Returns the names in a list of relations such as `a (>= 1) | b:any, c [amd64]`. What cannot be the name of a package
+/// is nobody's, and asks for nothing.
 fn relations(value: Option<&[u8]>) -> Vec<String> {
     let parts = value.unwrap_or_default().split(|byte| matches!(byte, b',' | b'|'));
     let names = parts.filter_map(|part| {

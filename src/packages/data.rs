@@ -8,6 +8,7 @@ use super::{PackageDb, PackageError, PackageId, of_rootfs};
 use crate::glob::Glob;
 use crate::path::RootPath;
 use crate::rootfs::{Kind, Node, Rootfs, RootfsError, chase};
+use crate::rules::RuleFileError;
 
 const RULES: &str = include_str!("../rules/package-data.toml");
 
@@ -51,10 +52,13 @@ pub struct RunTimeFiles {
     leave: Vec<Glob>,
 }
 
-fn parse(text: &str) -> Result<RunTimeFiles, Box<dyn std::error::Error>> {
-    let Document { programs, empty, services, leave } = toml::from_str(text)?;
-    let globs = |texts: Vec<String>| -> Result<Vec<Glob>, Box<dyn std::error::Error>> {
-        texts.into_iter().map(|text| Ok(Glob::parse(text)?)).collect()
+fn parse(text: &str) -> Result<RunTimeFiles, RuleFileError> {
+    let name = || "package-data.toml".to_owned();
+    let Document { programs, empty, services, leave } = toml::from_str(text)
+        .map_err(|source| RuleFileError::Document { name: name(), source: Box::new(source) })?;
+    let globs = |texts: Vec<String>| -> Result<Vec<Glob>, RuleFileError> {
+        let globs = texts.into_iter().map(Glob::parse).collect::<Result<_, _>>();
+        globs.map_err(|source| RuleFileError::Pattern { name: name(), source })
     };
     let leave = leave.into_iter().flat_map(|leave| leave.files).collect();
     Ok(RunTimeFiles {
@@ -67,9 +71,11 @@ fn parse(text: &str) -> Result<RunTimeFiles, Box<dyn std::error::Error>> {
 
 impl RunTimeFiles {
     /// Returns the choice that comes with minimage.
-    pub fn embedded() -> Self {
-        // The text is part of the program: a test of this module reads it.
-        parse(RULES).unwrap_or_default()
+    ///
+    /// # Errors
+    /// [`RuleFileError`], if the text in this program is broken; a test of this module reads it.
+    pub fn embedded() -> Result<Self, RuleFileError> {
+        parse(RULES)
     }
 
     /// Returns the run-time files of `package` that are in `rootfs`, in the order of its database: files and links, and

@@ -10,7 +10,7 @@ use crate::formats::accounts::{self, ACCOUNTS_MAX, Group, Password, User};
 use crate::formats::{nsswitch, tmpfiles};
 use crate::glob::Glob;
 use crate::path::{RawPath, show};
-use crate::rootfs::{Eyes, Kind, Node, chase, find};
+use crate::rootfs::{Eyes, Kind, Node, chase, find, read_file};
 use crate::roots::Origin;
 use crate::spec::Generated;
 
@@ -300,6 +300,12 @@ impl Collector<'_> {
         Ok(written.into_bytes())
     }
 
+    /// Returns whether nsswitch.conf of the source calls the name service `name`.
+    pub(super) fn is_service(&self, name: &str) -> Result<bool, ResolveError> {
+        let text = self.source_text(&NSSWITCH.into(), nsswitch::NSSWITCH_MAX)?;
+        Ok(nsswitch::services(&text).values().flatten().any(|service| service == name.as_bytes()))
+    }
+
     fn write(&mut self, path: &str, text: Vec<u8>, causes: Vec<Cause>) -> Result<(), ResolveError> {
         let Some(landing) = landing(self.rootfs(), &RawPath::from(path), b"")? else {
             return Ok(());
@@ -325,7 +331,7 @@ impl Collector<'_> {
     /// Returns the text of the file that `path` of the source leads to; empty if there is none.
     fn source_text(&self, path: &RawPath, limit: u64) -> Result<Vec<u8>, ResolveError> {
         match chase(self.rootfs(), path)?.end {
-            Ok((real, node)) if node.kind == Kind::File => Ok(self.text(&real, limit)?.unwrap_or_default()),
+            Ok((real, node)) if node.kind == Kind::File => Ok(read_file(self.rootfs(), &real, limit)?),
             _ => Ok(Vec::new()),
         }
     }

@@ -14,7 +14,7 @@ use super::resolver::Resolver;
 use super::{Circumstances, Hint, Inputs, Linkage, LoaderConfig, Privilege, scripts, versions};
 use crate::closure::{Cause, Closure, Content, Demand, Met};
 use crate::formats::elf::ElfError;
-use crate::formats::{read_all, read_head, shell};
+use crate::formats::{directives, read_all, read_head, shell};
 use crate::packages::RunTimeFiles;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Kind, Node, Rootfs, RootfsError, chase};
@@ -95,8 +95,8 @@ impl Answer {
 pub(super) struct Depth(pub(super) usize);
 
 impl<'a> Collector<'a> {
-    pub(super) fn new(inputs: &'a Inputs<'a>, resolver: &'a Resolver<'a>) -> Self {
-        Self {
+    pub(super) fn new(inputs: &'a Inputs<'a>, resolver: &'a Resolver<'a>) -> Result<Self, ResolveError> {
+        Ok(Self {
             inputs,
             resolver,
             closure: Closure::new(),
@@ -112,9 +112,9 @@ impl<'a> Collector<'a> {
             settled: HashSet::new(),
             named: HashSet::new(),
             waiting: Vec::new(),
-            run_time_files: RunTimeFiles::embedded(),
+            run_time_files: RunTimeFiles::embedded()?,
             done: HashSet::new(),
-        }
+        })
     }
 
     /// Returns how much there is: it is the same again when nothing was added.
@@ -436,10 +436,18 @@ impl<'a> Collector<'a> {
         scripts::shebang(&*file).map_err(|source| self.read_error(path, source))
     }
 
-    /// Returns the contents of the regular file at `path`, if it has at most `limit` bytes.
-    pub(super) fn text(&self, path: &RootPath, limit: u64) -> Result<Option<Vec<u8>>, ResolveError> {
+    /// Notes the users whom the configuration file at `path` names, for `by`.
+    pub(super) fn read_users(&mut self, path: &RootPath, by: &RootPath) -> Result<(), ResolveError> {
         let file = self.rootfs().open(path)?;
-        read_all(&*file, limit).map_err(|source| self.read_error(path, source))
+        let text = read_all(&*file, directives::CONFIGURATION_MAX);
+        match text.map_err(|source| self.read_error(path, source))? {
+            Some(text) => {
+                let named = directives::users(&text).into_iter();
+                self.users.extend(named.map(|name| (name, Some(by.clone()))));
+            }
+            None => self.warn(format!("`{path}` is too large to be read for the users that it names")),
+        }
+        Ok(())
     }
 
     fn read_error(&self, path: &RootPath, source: std::io::Error) -> ResolveError {

@@ -8,7 +8,6 @@ use super::left_out::LeftOut;
 use super::problem::ResolveError;
 use super::scripts;
 use crate::closure::Cause;
-use crate::formats::directives;
 use crate::packages::{self, PackageId};
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Kind, chase};
@@ -90,8 +89,7 @@ impl Collector<'_> {
             self.take_implied_or_script(&file.to_raw(), &cause, &programs)?;
         }
         for service in self.run_time_files.services_of(db, self.rootfs(), package)? {
-            let text = self.text(&service, directives::CONFIGURATION_MAX)?.unwrap_or_default();
-            self.users.extend(directives::users(&text).into_iter().map(|name| (name, Some(by.clone()))));
+            self.read_users(&service, by)?;
         }
         Ok(())
     }

@@ -12,11 +12,11 @@ use super::object::Object;
 use super::problem::{Problem, ResolveError};
 use super::{Circumstances, Linkage, Privilege};
 use crate::closure::{Cause, Demand};
-use crate::formats::directives;
-use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Eyes, Kind, find};
+use crate::glob::{Glob, escaped};
+use crate::path::{RawPath, RootPath, show};
+use crate::rootfs::{Eyes, Kind, Node, chase, find};
 use crate::roots::{Keep, Origin};
-use crate::rules::{Level, Places, Reader, Rule, Strength};
+use crate::rules::{Level, Pattern, Places, Reader, Rule, RuleError, Strength};
 use crate::spec::{Selection, Suggested, With};
 
 /// Which rules have done what already.
@@ -48,10 +48,14 @@ impl Collector<'_> {
         }
         for with in &selection.with {
             let rule = rules.rule(&with.id)?;
+            rule.check_value(with.value.as_deref())?;
+            if selection.is_without(&with.id) {
+                return Err(RuleError::TakenAndLeft { id: with.id.clone() }.into());
+            }
             let before = self.closure.entries().len();
             self.take_rule_by_name(rule, with, fired)?;
             if self.closure.entries().len() == before && !self.has_something_of(rule, with)? {
-                self.miss_rule(rule, &Cause::Root(Origin::Argument(format!("--with {with}"))));
+                self.miss_named_rule(rule, with)?;
             }
         }
         Ok(())
@@ -206,12 +210,13 @@ impl Collector<'_> {
         fired: &mut Fired,
     ) -> Result<(), ResolveError> {
         if wanted == Wanted::Mentioned {
-            if fired.files.insert((rule.id.clone(), None)) && self.would_bring(rule, trigger)? {
-                self.left_out.insert(LeftOut::Rule {
-                    id: rule.id.clone(),
-                    why: rule.why.clone(),
-                    by: trigger.path.clone(),
-                });
+            if !fired.files.insert((rule.id.clone(), None)) {
+                return Ok(());
+            }
+            let files = self.would_bring(rule, trigger)?;
+            if !files.is_empty() {
+                let (id, why, by) = (rule.id.clone(), rule.why.clone(), trigger.path.clone());
+                self.left_out.insert(LeftOut::Rule { id, why, by, files });
             }
             return Ok(());
         }
@@ -259,19 +264,12 @@ impl Collector<'_> {
             }
         }
         if rule.implies.reader == Some(Reader::User) {
-            let text = self.configuration(&by, directives::CONFIGURATION_MAX)?;
-            let named = directives::users(&text).into_iter();
-            self.users.extend(named.map(|name| (name, Some(by.clone()))));
+            let is_file = self.rootfs().lookup(&by)?.is_some_and(|node| node.kind == Kind::File);
+            if is_file {
+                self.read_users(&by, &by)?;
+            }
         }
         Ok(())
-    }
-
-    /// Returns the text of the regular file at `path`; empty if it is none, or larger than `limit`.
-    fn configuration(&self, path: &RootPath, limit: u64) -> Result<Vec<u8>, ResolveError> {
-        match self.rootfs().lookup(path)? {
-            Some(node) if node.kind == Kind::File => Ok(self.text(path, limit)?.unwrap_or_default()),
-            _ => Ok(Vec::new()),
-        }
     }
 
     /// Takes the files of `rule` that the source has, and returns how many there are.
@@ -301,14 +299,36 @@ impl Collector<'_> {
 
     /// Notes that the source has nothing of what `rule` must bring because of `cause`.
     fn miss_rule(&mut self, rule: &Rule, cause: &Cause) {
-        let problem = Problem::RuleWithoutFiles {
-            id: rule.id.clone(),
-            install: rule.install.clone(),
-            cause: cause.clone(),
-        };
+        let fix = rule.install.as_ref().map(|package| format!("install `{package}` in the source"));
+        let (id, cause) = (rule.id.clone(), cause.clone());
+        let problem = Problem::RuleWithoutFiles { id, fix, there: Vec::new(), cause };
         if !self.problems.iter().any(|known| known.to_string() == problem.to_string()) {
             self.problems.push(problem);
         }
+    }
+
+    /// Notes that the source has nothing of what the user asks for by name: what there is instead, and how it is made.
+    fn miss_named_rule(&mut self, rule: &Rule, with: &With) -> Result<(), ResolveError> {
+        let mut there = BTreeSet::new();
+        for directory in rule.implies.files.iter().filter_map(Pattern::values) {
+            if let Ok((real, Node { kind: Kind::Directory, .. })) = chase(self.rootfs(), &directory)?.end {
+                there.extend(self.rootfs().read_dir(&real)?.iter().map(|name| show(name)));
+            }
+        }
+        let is_installed =
+            |package: &String| self.inputs.packages.is_some_and(|db| !db.named(package).is_empty());
+        let value = with.value.as_deref().unwrap_or_default();
+        let fix = match (&rule.install, &rule.make) {
+            (install, Some(make)) if install.as_ref().is_none_or(is_installed) => {
+                Some(make.replace("{value}", value))
+            }
+            (Some(package), _) => Some(format!("install `{package}` in the source")),
+            (None, _) => None,
+        };
+        let cause = Cause::Root(Origin::Argument(format!("--with {with}")));
+        let (id, there) = (rule.id.clone(), there.into_iter().collect());
+        self.problems.push(Problem::RuleWithoutFiles { id, fix, there, cause });
+        Ok(())
     }
 
     fn take_rule_program(
@@ -321,7 +341,7 @@ impl Collector<'_> {
         let name = RawPath::from(name);
         let path = self.resolver.program_path_inside(&name)?;
         let found = match &path {
-            Some(path) => crate::rootfs::chase(self.rootfs(), path)?.end.is_ok(),
+            Some(path) => chase(self.rootfs(), path)?.end.is_ok(),
             None => false,
         };
         match path.filter(|_| found) {
@@ -369,26 +389,34 @@ impl Collector<'_> {
         Ok(true)
     }
 
-    /// Returns whether `rule` would bring anything that is not in the closure.
-    fn would_bring(&self, rule: &Rule, trigger: &Trigger) -> Result<bool, ResolveError> {
+    /// Returns the patterns of what `rule` would bring and is not in the closure.
+    fn would_bring(&self, rule: &Rule, trigger: &Trigger) -> Result<Vec<Glob>, ResolveError> {
         let places = self.places(Some(&trigger.path));
-        for glob in rule.implies.files.iter().flat_map(|pattern| pattern.globs(&places).unwrap_or_default()) {
-            for path in find(self.rootfs(), &glob, Eyes::Everybody)?.paths {
-                let target = crate::rootfs::chase(self.rootfs(), &path)?.target();
-                if target.is_some_and(|target| self.closure.entry(&target).is_none()) {
-                    return Ok(true);
+        let mut files = Vec::new();
+        for pattern in &rule.implies.files {
+            for glob in pattern.globs(&places)? {
+                for path in find(self.rootfs(), &glob, Eyes::Everybody)?.paths {
+                    if self.is_new(&path)? {
+                        files.push(glob);
+                        break;
+                    }
                 }
             }
         }
         for name in &rule.implies.programs {
-            if let Some(path) = self.resolver.program_path_inside(&RawPath::from(name.as_str()))? {
-                let target = crate::rootfs::chase(self.rootfs(), &path)?.target();
-                if target.is_some_and(|target| self.closure.entry(&target).is_none()) {
-                    return Ok(true);
-                }
+            if let Some(path) = self.resolver.program_path_inside(&RawPath::from(name.as_str()))?
+                && self.is_new(&path)?
+            {
+                files.push(Glob::parse(escaped(path.as_bytes()))?);
             }
         }
-        Ok(false)
+        Ok(files)
+    }
+
+    /// Returns whether `path` leads to something that is not in the closure.
+    fn is_new(&self, path: &RawPath) -> Result<bool, ResolveError> {
+        let target = chase(self.rootfs(), path)?.target();
+        Ok(target.is_some_and(|target| self.closure.entry(&target).is_none()))
     }
 
     fn places(&self, own: Option<&RootPath>) -> Places {
@@ -396,7 +424,7 @@ impl Collector<'_> {
         let mut real: Vec<RootPath> = Vec::new();
         let mut lib = Vec::new();
         for directory in &self.lib_directories {
-            let target = crate::rootfs::chase(self.rootfs(), &RawPath::new(directory.as_slice()));
+            let target = chase(self.rootfs(), &RawPath::new(directory.as_slice()));
             if let Some(target) = target.ok().and_then(|chased| chased.target())
                 && !real.contains(&target)
             {

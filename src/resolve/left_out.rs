@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::glob::Glob;
 use crate::path::{RawPath, RootPath, show};
 
 /// Something that was left out.
@@ -23,6 +24,8 @@ pub enum LeftOut {
         why: String,
         /// The path that triggered it.
         by: RootPath,
+        /// What it would bring, as patterns.
+        files: Vec<Glob>,
     },
     /// A script of package data whose interpreter is not in the image.
     Script {
@@ -87,6 +90,14 @@ impl LeftOut {
         }
     }
 
+    /// Returns patterns of the paths that it would bring, where one thing stands for many.
+    pub fn files(&self) -> &[Glob] {
+        match self {
+            Self::Rule { files, .. } => files,
+            _ => &[],
+        }
+    }
+
     /// Returns how to take it.
     pub fn how(&self) -> String {
         match self {
@@ -98,9 +109,8 @@ impl LeftOut {
                 format!("name `{}` as a program too", show(name))
             }
             Self::Program { .. } => "name it as a program too".to_owned(),
-            Self::Unloadable { .. } | Self::Missing { .. } => {
-                "install what it needs in the source".to_owned()
-            }
+            Self::Unloadable { .. } => "install what it needs in the source".to_owned(),
+            Self::Missing { .. } => "install what has it in the source".to_owned(),
         }
     }
 }
@@ -109,7 +119,7 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sensitive { path, what } => write!(f, "`{path}`: {what}"),
-            Self::Rule { id, why, by } => write!(f, "rule `{id}` for `{by}`: {why}"),
+            Self::Rule { id, why, by, .. } => write!(f, "rule `{id}` for `{by}`: {why}"),
             Self::Script { path, interp } => write!(f, "`{path}`: it needs `{}`", show(interp)),
             Self::Program { path, by } => write!(f, "`{path}`: `{by}` may start it"),
             Self::Unloadable { path, why } => write!(f, "`{path}`: {why}"),

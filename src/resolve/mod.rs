@@ -176,7 +176,7 @@ pub struct Inputs<'a> {
 pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     let cached = CachedRootfs::new(inputs.rootfs);
     let resolver = Resolver::new(&cached, inputs.search);
-    let mut collector = Collector::new(inputs, &resolver);
+    let mut collector = Collector::new(inputs, &resolver)?;
     let programs = collector.take_roots()?;
     let (mut fired, mut data) = (Fired::default(), Data::default());
     collector.take_named_rules(&mut fired)?;

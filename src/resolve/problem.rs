@@ -14,7 +14,7 @@ use crate::packages::PackageError;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Absence, Rootfs, RootfsError};
 use crate::roots::{Keep, Root};
-use crate::rules::UnknownRule;
+use crate::rules::{RuleError, RuleFileError};
 use crate::spec::Search;
 
 /// Why there is no closure.
@@ -33,9 +33,12 @@ pub enum ResolveError {
     /// The database of packages cannot be read.
     #[error(transparent)]
     Packages(#[from] PackageError),
-    /// The user names a rule that there is not.
+    /// The user asks for a rule in a way that makes no sense.
     #[error(transparent)]
-    Rule(#[from] UnknownRule),
+    Rule(#[from] RuleError),
+    /// The list of what counts as package data is broken.
+    #[error(transparent)]
+    RuleFile(#[from] RuleFileError),
     /// A pattern of a rule is none with the places of this closure in it.
     #[error(transparent)]
     Pattern(#[from] GlobError),
@@ -52,6 +55,7 @@ impl Explain for ResolveError {
             Self::Rootfs(error) => error.explain(),
             Self::Packages(error) => error.explain(),
             Self::Rule(error) => error.explain(),
+            Self::RuleFile(error) => error.explain(),
             Self::Pattern(error) => error.explain(),
         }
     }
@@ -180,8 +184,10 @@ pub enum Problem {
     RuleWithoutFiles {
         /// The rule.
         id: String,
-        /// The package that would have it.
-        install: Option<String>,
+        /// What to do, if that is known.
+        fix: Option<String>,
+        /// What there is to choose from, where the user names one of several.
+        there: Vec<String>,
         /// Who asks for it: the user, or what triggered it.
         cause: Cause,
     },
@@ -366,6 +372,7 @@ impl Problem {
                         false => format!("looked in {}", searched.join(", ")),
                     })
                     .fix("install the package that has it in the source")
+                    .fix(format!("or accept the gap with `--allow-missing {}`", show(&missing.soname)))
             }
             Self::Unloadable { program, fatal } => explanation("unloadable-library")
                 .at(format!("`{program}` would load it for `{}`", show(&fatal.soname)))
@@ -391,11 +398,13 @@ impl Problem {
             Self::NothingMatches { by, .. } => {
                 explanation("nothing-matches").at(by.clone()).fix("check the path in the source")
             }
-            Self::RuleWithoutFiles { id, install, cause } => {
-                let explanation = explanation("empty-rule").at(cause.to_string()).fix(match install {
-                    Some(package) => format!("install `{package}` in the source"),
-                    None => "install what it belongs to in the source".to_owned(),
-                });
+            Self::RuleWithoutFiles { id, fix, there, cause } => {
+                let fix = fix.as_deref().unwrap_or("install what it belongs to in the source");
+                let explanation = explanation("empty-rule").at(cause.to_string()).fix(fix);
+                let explanation = match there.as_slice() {
+                    [] => explanation,
+                    there => explanation.why(format!("there are {}", listed(there.iter()))),
+                };
                 match cause {
                     Cause::Rule { .. } => explanation.fix(format!("or go without it: `--without {id}`")),
                     _ => explanation,

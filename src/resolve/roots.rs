@@ -124,9 +124,13 @@ impl Collector<'_> {
             let cause = Cause::Root(crate::roots::Origin::Argument(format!("--nss {name}")));
             let mut is_there = false;
             for at in 0..self.linked.len() {
-                is_there |= self.take_library(&library, at, &cause)?;
+                // Where a plug-in is loaded, the program is the same, and is asked in its own place.
+                if self.linked[at].circumstances.loads.is_empty() {
+                    is_there |= self.take_library(&library, at, &cause)?;
+                }
             }
-            if !is_there && !self.linked.is_empty() {
+            // A program without a loader may read nsswitch.conf by itself.
+            if !is_there && !(self.linked.is_empty() && self.is_service(name)?) {
                 self.miss(Problem::NothingMatches { what: library, by: cause.to_string() });
             }
         }

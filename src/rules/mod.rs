@@ -11,9 +11,9 @@ use thiserror::Error;
 
 use crate::explain::{Explain, Explanation, Failure};
 use crate::glob::{Glob, GlobError, escaped};
-use crate::path::RootPath;
+use crate::path::{RawPath, RootPath};
 
-pub use text::RuleFileError;
+pub use text::{Fault, RuleFileError};
 
 /// The rules that come with minimage, in the order in which they are tried.
 const EMBEDDED: [(&str, &str); 6] = [
@@ -59,6 +59,8 @@ pub struct Rule {
     pub implies: Implied,
     /// The package to install where nothing of it is there.
     pub install: Option<String>,
+    /// What makes it in the source where that package is installed, as one clause; `{value}` is what the user gave.
+    pub make: Option<String>,
     /// Why package data cannot do it, if only one program triggers the rule.
     pub one_program: Option<String>,
 }
@@ -181,21 +183,52 @@ impl Sensitive {
     }
 }
 
-/// The user names a rule that there is not.
+/// The user asks for a rule in a way that makes no sense.
 #[derive(Debug, Error)]
-#[error("there is no rule called `{id}`")]
-pub struct UnknownRule {
-    id: String,
-    nearest: Option<String>,
+#[non_exhaustive]
+pub enum RuleError {
+    /// There is none of this name.
+    #[error("there is no rule called `{id}`")]
+    Unknown {
+        /// The name.
+        id: String,
+        /// A name that is much like it.
+        nearest: Option<String>,
+    },
+    /// It is asked for and left out.
+    #[error("`{id}` cannot be taken and left out")]
+    TakenAndLeft {
+        /// The rule.
+        id: String,
+    },
+    /// It needs a value, and has none.
+    #[error("`--with {id}` does not say which")]
+    NoValue {
+        /// The rule.
+        id: String,
+    },
+    /// It has a value, and needs none.
+    #[error("`{id}` takes no value")]
+    Value {
+        /// The rule.
+        id: String,
+    },
 }
 
-impl Explain for UnknownRule {
+impl Explain for RuleError {
     fn explain(&self) -> Vec<Explanation> {
-        let fix = match &self.nearest {
-            Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => "docs/rules.md says what rules there are, and how to write one".to_owned(),
+        let (code, fix) = match self {
+            Self::Unknown { nearest: Some(nearest), .. } => {
+                ("unknown-rule", format!("did you mean `{nearest}`?"))
+            }
+            Self::Unknown { nearest: None, .. } => {
+                ("unknown-rule", "docs/rules.md says what rules there are, and how to write one".to_owned())
+            }
+            Self::TakenAndLeft { id } => ("usage", format!("say either `--with {id}` or `--without {id}`")),
+            Self::NoValue { id } => ("usage", format!("write `--with {id}=NAME`")),
+            Self::Value { id } => ("usage", format!("write `--with {id}`")),
         };
-        vec![Explanation::new("unknown-rule", self.to_string()).fix(fix)]
+        vec![Explanation::new(code, self.to_string()).fix(fix)]
     }
 
     fn failure(&self) -> Failure {
@@ -248,24 +281,40 @@ impl Catalogue {
     /// Returns the rule called `id`.
     ///
     /// # Errors
-    /// [`UnknownRule`], with the name that is nearest.
-    pub fn rule(&self, id: &str) -> Result<&Rule, UnknownRule> {
+    /// [`RuleError::Unknown`], with the name that is nearest.
+    pub fn rule(&self, id: &str) -> Result<&Rule, RuleError> {
         self.rules.iter().find(|rule| rule.id == id).ok_or_else(|| self.unknown(id))
     }
 
     /// Checks that `id` is a rule or another [part](PARTS) of images that can be left out.
     ///
     /// # Errors
-    /// [`UnknownRule`], with the name that is nearest.
-    pub fn check(&self, id: &str) -> Result<(), UnknownRule> {
+    /// [`RuleError::Unknown`], with the name that is nearest.
+    pub fn check(&self, id: &str) -> Result<(), RuleError> {
         if PARTS.contains(&id) { Ok(()) } else { self.rule(id).map(drop) }
     }
 
-    fn unknown(&self, id: &str) -> UnknownRule {
+    fn unknown(&self, id: &str) -> RuleError {
         let names = self.rules.iter().map(|rule| rule.id.as_str()).chain(PARTS);
         let distance = |name: &&str| strsim::damerau_levenshtein(name, id);
         let nearest = names.min_by_key(distance).filter(|name| distance(name) <= 1 + id.len() / 3);
-        UnknownRule { id: id.to_owned(), nearest: nearest.map(str::to_owned) }
+        RuleError::Unknown { id: id.to_owned(), nearest: nearest.map(str::to_owned) }
+    }
+}
+
+impl Rule {
+    /// Checks that the user gives it a `value` if it takes one, and none if it does not.
+    ///
+    /// # Errors
+    /// [`RuleError::NoValue`] or [`RuleError::Value`].
+    pub fn check_value(&self, value: Option<&str>) -> Result<(), RuleError> {
+        let Implied { files, env, .. } = &self.implies;
+        let takes = files.iter().any(Pattern::has_value) || env.values().any(|text| text.contains("{value}"));
+        match value.filter(|value| !value.is_empty()) {
+            None if takes => Err(RuleError::NoValue { id: self.id.clone() }),
+            Some(_) if !takes => Err(RuleError::Value { id: self.id.clone() }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -332,6 +381,20 @@ impl Pattern {
     /// Returns whether it depends on where the file is that triggered the rule.
     pub fn has_own(&self) -> bool {
         self.text.contains("{self}") || self.text.contains("{prefix}")
+    }
+
+    /// Returns whether it depends on what the user gives.
+    pub fn has_value(&self) -> bool {
+        self.text.contains("{value}") || self.text.contains("{codeset}")
+    }
+
+    /// Returns the directory whose names are what the user can give, if that is how the pattern is made.
+    pub fn values(&self) -> Option<RawPath> {
+        let is_value = |name: &&str| ["{value}", "{codeset}"].contains(name);
+        let before: Vec<&str> = self.text.split('/').take_while(|name| !is_value(name)).collect();
+        let directory = before.join("/");
+        let is_plain = self.has_value() && !directory.contains(['{', '*', '?', '[', '\\']);
+        is_plain.then(|| RawPath::from(directory.as_str()))
     }
 
     /// Returns the patterns that come of putting each value of `places` in; none if a place has no value.
