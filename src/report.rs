@@ -67,12 +67,15 @@ pub struct LeftOutRecord {
     pub files: Vec<String>,
     /// How to take it.
     pub how: String,
-    /// `suggested`, `sensitive`, `script`, `unloadable`, `excluded` or `missing`.
+    /// `suggested`, `sensitive`, `program`, `script`, `unloadable`, `excluded` or `missing`.
     pub kind: String,
     /// Why it was left out, in words.
     pub text: String,
     /// The path, name or rule.
     pub what: String,
+    /// What is missing without it, or what is in it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 impl LeftOutRecord {
@@ -204,6 +207,7 @@ impl Report {
                     what: left.what(),
                     how: left.how(),
                     text: left.to_string(),
+                    why: left.why().map(str::to_owned),
                     files: left.files().iter().map(ToString::to_string).collect(),
                 })
                 .collect(),
@@ -392,7 +396,14 @@ mod tests {
             }],
             form: FORM,
             hints: vec![HintRecord { named_by: text(), path: text(), soname: text() }],
-            left_out: vec![LeftOutRecord { files: vec![text()], how: text(), kind: text(), text: text(), what: text() }],
+            left_out: vec![LeftOutRecord {
+                files: vec![text()],
+                how: text(),
+                kind: text(),
+                text: text(),
+                what: text(),
+                why: Some(text()),
+            }],
             programs: vec![text()],
             source: text(),
             warnings: vec![text()],
@@ -407,6 +418,7 @@ mod tests {
             what: "tzdata".to_owned(),
             how: "--with tzdata".to_owned(),
             text: String::new(),
+            why: None,
             files: vec!["/usr/share/zoneinfo/**".to_owned()],
         };
         for (path, expected) in [

@@ -54,6 +54,9 @@ pub enum DpkgError {
         /// What is there.
         value: String,
     },
+    /// Lines end as on Windows, which makes one stanza of all.
+    #[error("its lines end in carriage returns")]
+    CarriageReturn,
     /// The list of diversions ends within an entry.
     #[error("the diversions end within an entry of three lines")]
     HalfADiversion,
@@ -82,8 +85,11 @@ pub struct Md5Line<'a> {
 /// Returns the packages in `bytes`, the contents of `status` or of a file in `status.d`, that have files on the disk.
 ///
 /// # Errors
-/// [`DpkgError`] if a stanza does not say which package it is of.
+/// [`DpkgError`] if a stanza does not say which package it is of, or lines do not end as dpkg ends them.
 pub fn stanzas(bytes: &[u8]) -> Result<Vec<Stanza>, DpkgError> {
+    if bytes.split(|byte| *byte == b'\n').next().is_some_and(|line| line.ends_with(b"\r")) {
+        return Err(DpkgError::CarriageReturn);
+    }
     let mut found = Vec::new();
     let mut rest = bytes;
     while let Some((text, after)) = split_stanza(rest) {

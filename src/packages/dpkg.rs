@@ -51,6 +51,8 @@ enum Paths {
     Md5sums(RootPath),
     /// Nowhere: a package without files.
     None,
+    /// In a file that is gone: dpkg writes one for each package.
+    Lost,
 }
 
 /// Where a diverted path goes; the real one.
@@ -117,7 +119,7 @@ impl<'a> Dpkg<'a> {
             Paths::Md5sums(path) => {
                 dpkg::md5sums(&bytes(path)?).map(|line| [b"/", line.path].concat()).collect()
             }
-            Paths::None => Vec::new(),
+            Paths::None | Paths::Lost => Vec::new(),
         })
     }
 
@@ -147,7 +149,7 @@ impl<'a> Dpkg<'a> {
                 let name = name.strip_suffix(b".list").unwrap_or(name);
                 RawPath::new([name, b".md5sums".as_slice()].concat())
             }
-            Paths::None => return Ok(Vec::new()),
+            Paths::None | Paths::Lost => return Ok(Vec::new()),
         };
         Ok(read(self.rootfs, &path, dpkg::FILE_MAX)?.unwrap_or_default())
     }
@@ -202,6 +204,11 @@ impl<'a> Dpkg<'a> {
 impl PackageDb for Dpkg<'_> {
     fn packages(&self) -> &[Package] {
         &self.packages
+    }
+
+    fn unlisted(&self) -> Vec<PackageId> {
+        let kept = self.kept.iter().enumerate();
+        kept.filter(|(_, kept)| kept.paths == Paths::Lost).map(|(at, _)| PackageId(at)).collect()
     }
 
     fn owners(&self, path: &RootPath) -> Result<Vec<PackageId>, PackageError> {
@@ -269,7 +276,7 @@ fn status(rootfs: &dyn Rootfs) -> Result<Vec<(Stanza, Paths)>, PackageError> {
         let is_there =
             |name: &&String| names.binary_search_by(|other| other.as_slice().cmp(name.as_bytes())).is_ok();
         let name = candidates.iter().find(is_there);
-        let paths = name.and_then(|name| info.child(name.as_bytes())).map_or(Paths::None, Paths::List);
+        let paths = name.and_then(|name| info.child(name.as_bytes())).map_or(Paths::Lost, Paths::List);
         (stanza, paths)
     });
     Ok(lists.collect())

@@ -131,6 +131,11 @@ pub trait PackageDb {
     /// [`PackageError`] if the database cannot be read.
     fn manifest(&self, taken: &Taken) -> Result<Vec<Record>, PackageError>;
 
+    /// Returns the packages whose files the database should list, and does not.
+    fn unlisted(&self) -> Vec<PackageId> {
+        Vec::new()
+    }
+
     /// Returns the package that `id` names.
     ///
     /// # Panics

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::collect::Collector;
 use super::files::PLAIN;
 use super::left_out::LeftOut;
+use super::object::Object;
 use super::problem::{Problem, ResolveError};
 use crate::closure::{Access, Closure, Content};
 use crate::formats::{pem, read_head};
@@ -115,7 +116,7 @@ impl Collector<'_> {
         if self.inputs.selection.unowned == Unowned::AsInSource {
             return Ok(());
         }
-        let mut plain = Vec::new();
+        let (mut plain, mut warnings) = (Vec::new(), Vec::new());
         for (path, entry) in self.closure.entries() {
             let Node { kind, mode, .. } = &entry.node;
             let origin = match &entry.content {
@@ -127,10 +128,15 @@ impl Collector<'_> {
             if self.settled.contains(path) || entry.node.id.inode == 0 {
                 continue;
             }
-            if let Some(db) = self.inputs.packages
-                && !db.owners(origin)?.is_empty()
-            {
+            if !self.is_plain(origin)? {
                 continue;
+            }
+            if *kind == Kind::File && mode & 0o6000 != 0 {
+                let bit = if mode & 0o4000 != 0 { "set-user-ID" } else { "set-group-ID" };
+                warnings.push(format!(
+                    "`{path}` is not {bit} in the image, as it belongs to no package: \
+                     `--add {origin}:{path},mode={mode:04o}` keeps the bit"
+                ));
             }
             let mode = match kind {
                 Kind::Link(_) | Kind::Special(_) => *mode,
@@ -142,7 +148,29 @@ impl Collector<'_> {
         for (path, access) in plain {
             self.closure.set_access(&path, access);
         }
+        warnings.into_iter().for_each(|warning| self.warn(warning));
         Ok(())
+    }
+
+    /// Returns whether the program `object` starts with raised privileges in the image, where it is at `to`.
+    pub(super) fn is_privileged(&self, object: &Object, to: &RootPath) -> Result<bool, ResolveError> {
+        let node = match self.closure.entry(to).filter(|_| self.settled.contains(to)) {
+            Some(entry) => &entry.node,
+            None if object.node.is_privileged() && self.is_plain(&object.path)? => {
+                return Ok(object.node.capability.is_some());
+            }
+            None => &object.node,
+        };
+        Ok(node.is_privileged())
+    }
+
+    /// Returns whether owner and mode of the file at `source` say nothing, because it belongs to no package.
+    fn is_plain(&self, source: &RootPath) -> Result<bool, ResolveError> {
+        let is_owned = match self.inputs.packages {
+            Some(db) => !db.owners(source)?.is_empty(),
+            None => false,
+        };
+        Ok(!is_owned && self.inputs.selection.unowned == Unowned::Plain)
     }
 }
 

@@ -177,7 +177,7 @@ impl<'a> Collector<'a> {
         if !self.done.insert(to.clone()) {
             return Ok(Some(object.clone()));
         }
-        let privileges: &[Privilege] = match object.node.is_privileged() {
+        let privileges: &[Privilege] = match self.is_privileged(object, to)? {
             true => &[Privilege::Plain, Privilege::Secure],
             false => &[Privilege::Plain],
         };
@@ -356,6 +356,23 @@ impl<'a> Collector<'a> {
                 }
             }
         }
+    }
+
+    /// Warns of packages of which nobody knows what belongs to them.
+    pub(super) fn warn_of_unlisted(&mut self) {
+        let Some(db) = self.inputs.packages else { return };
+        let unlisted = db.unlisted();
+        if unlisted.is_empty() {
+            return;
+        }
+        let named = unlisted.iter().take(3).map(|id| format!("`{}`", db.package(*id).name));
+        let mut named = named.collect::<Vec<_>>().join(", ");
+        if unlisted.len() > 3 {
+            named.push_str(&format!(" and {} more", unlisted.len() - 3));
+        }
+        self.warn(format!(
+            "the source does not say which files belong to some of its packages, which so have no package data: {named}"
+        ));
     }
 
     /// Notes `problem`, unless what is missing may be missing.

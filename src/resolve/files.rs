@@ -109,6 +109,10 @@ impl Collector<'_> {
         let (source, node) = match chase(self.rootfs(), &tree.path)?.end {
             Ok(found) => found,
             Err(_) => {
+                if let Some(problem) = self.relative_destination(root, &tree.path)? {
+                    self.problems.push(problem);
+                    return Ok(());
+                }
                 let what = tree.path.to_string();
                 self.miss(Problem::NothingMatches { what, by: asked(root) });
                 return Ok(());

@@ -90,6 +90,15 @@ impl LeftOut {
         }
     }
 
+    /// Returns what is missing without it, or what is in it, where that is known.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Rule { why, .. } | Self::Unloadable { why, .. } => Some(why),
+            Self::Sensitive { what, .. } => Some(what),
+            Self::Script { .. } | Self::Program { .. } | Self::Excluded { .. } | Self::Missing { .. } => None,
+        }
+    }
+
     /// Returns patterns of the paths that it would bring, where one thing stands for many.
     pub fn files(&self) -> &[Glob] {
         match self {

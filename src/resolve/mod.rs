@@ -178,6 +178,7 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     let resolver = Resolver::new(&cached, inputs.search);
     let mut collector = Collector::new(inputs, &resolver)?;
     let programs = collector.take_roots()?;
+    collector.warn_of_unlisted();
     let (mut fired, mut data) = (Fired::default(), Data::default());
     collector.take_named_rules(&mut fired)?;
     loop {

@@ -201,6 +201,13 @@ pub enum Problem {
         /// The path.
         path: RawPath,
     },
+    /// Something is to land at a path that does not start at the top.
+    RelativeDestination {
+        /// The root that says so.
+        root: Root,
+        /// The path.
+        to: RawPath,
+    },
     /// Two things were to be at one path.
     Conflict {
         /// The path.
@@ -274,6 +281,9 @@ impl fmt::Display for Problem {
             }
             Self::UnknownUser { name } => write!(f, "the rootfs has no user called `{name}`"),
             Self::NoPlace { path } => write!(f, "`{path}` is no place for a file"),
+            Self::RelativeDestination { to, .. } => {
+                write!(f, "the destination `{to}` does not start with a slash")
+            }
             Self::Conflict { path, .. } => write!(f, "two things would be at `{path}`"),
             Self::Sensitive { path, what, more: 0, .. } => write!(f, "`{path}` is not taken: {what}"),
             Self::Sensitive { path, what, more, .. } => {
@@ -416,6 +426,9 @@ impl Problem {
             Self::NoPlace { .. } => {
                 explanation("no-place").why("a file of the source is in its way, or it ends above the root")
             }
+            Self::RelativeDestination { root, to } => explanation("no-place")
+                .at(root.origin.to_string())
+                .fix(format!("write `:/{to}`: DEST is a path from the top of the image")),
             Self::Conflict { claims: [(one, by), (other, other_by)], .. } => explanation("conflict")
                 .at(format!("{one}: {by}"))
                 .at(format!("{other}: {other_by}"))

@@ -38,6 +38,10 @@ impl Collector<'_> {
     ) -> Result<Option<Program>, ResolveError> {
         let inputs = self.inputs;
         let Some(path) = self.resolver.program_path(name)? else {
+            if let Some(problem) = self.relative_destination(root, name)? {
+                self.problems.push(problem);
+                return Ok(None);
+            }
             self.problems.push(Problem::program_not_found(root.clone(), inputs.search, inputs.rootfs));
             return Ok(None);
         };
@@ -58,6 +62,25 @@ impl Collector<'_> {
             self.root_objects.push(object.clone());
             Program { path, object }
         }))
+    }
+
+    /// Returns that the destination after the colon of `path` lacks its slash, if what is before the colon is there.
+    pub(super) fn relative_destination(
+        &self,
+        root: &Root,
+        path: &RawPath,
+    ) -> Result<Option<Problem>, ResolveError> {
+        let bytes = path.as_bytes();
+        let Some(colon) = bytes.iter().rposition(|byte| *byte == b':') else { return Ok(None) };
+        let (source, to) = (RawPath::new(&bytes[..colon]), &bytes[colon + 1..]);
+        let name = source.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        if name.is_empty() || to.is_empty() {
+            return Ok(None);
+        }
+        let is_there = chase(self.rootfs(), &source)?.end.is_ok()
+            || self.resolver.program_path(&RawPath::new(name))?.is_some();
+        let problem = || Problem::RelativeDestination { root: root.clone(), to: RawPath::new(to) };
+        Ok(is_there.then(problem))
     }
 
     /// Takes the program at `path` to `to`. Returns what runs, and where the program is in the image.
@@ -130,7 +153,8 @@ impl Collector<'_> {
                 }
             }
             // A program without a loader may read nsswitch.conf by itself.
-            if !is_there && !(self.linked.is_empty() && self.is_service(name)?) {
+            let is_only_read = self.linked.is_empty() && self.is_service(name)?;
+            if !is_there && !is_only_read {
                 self.miss(Problem::NothingMatches { what: library, by: cause.to_string() });
             }
         }

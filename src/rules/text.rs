@@ -382,7 +382,11 @@ fn program(text: &str) -> Result<String, String> {
 /// Returns the user `text`: a name, or one of the two places for users.
 fn user(text: &str) -> Result<String, String> {
     let is_name = !text.is_empty() && !text.contains([':', '/', '{', '}']);
-    if is_name || ["{name}", "{named}"].contains(&text) { Ok(text.to_owned()) } else { Err(format!("`{text}` is no user")) }
+    if is_name || ["{name}", "{named}"].contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is no user"))
+    }
 }
 
 /// Reads `0755 root /run/x`.
