@@ -257,7 +257,7 @@ impl<'a> Build<'a> {
         }
         let mut warnings = outcome.warnings;
         if self.options.withheld().is_some() {
-            let text = "no SBOM is attached: the scanner would describe what is not in the image".to_owned();
+            let text = "the SBOM is of the image that is left: no stages are scanned".to_owned();
             warnings.push(Finding { lines: (0, 0), text });
         }
         self.warn(&warnings, file.as_ref())?;

@@ -97,88 +97,14 @@ impl Build<'_> {
             name: format!("[minimage] resolve {roots} of {}", request.target),
             words: words("step", &request)?,
             mounts,
-            outputs: vec![OUTPUT.to_owned(), META.to_owned()],
-            platform: self.platform(),
-            name,
-            reuse: if self.options.forbids_reuse() { Reuse::Forbidden } else { Reuse::Allowed },
-            keys: if has_keys { Keys::Definitions } else { Keys::Contents },
-            ranges: lines,
-        });
-        let meta = self.solve(graph.definition_of(&Input { index: 1, ..step.clone() }))?;
-        let outcome = self.gateway.read_file(&meta.id, &format!("/{OUTCOME}"))?;
-        let outcome: Outcome =
-            serde_json::from_slice(&outcome).map_err(|source| ServeError::Outcome { source })?;
-        if !outcome.problems.is_empty() {
-            return Err(ServeError::Findings(Box::new(status(&outcome.problems, file.as_ref()))));
-        }
-        let mut warnings = outcome.warnings;
-        if self.options.withheld().is_some() {
-            let text = "the SBOM is of the image that is left: no stages are scanned".to_owned();
-            warnings.push(Finding { lines: (0, 0), text });
-        }
-        self.warn(&warnings, file.as_ref())?;
-        self.solve(graph.definition_of(&step))
-    }
-
-    fn solve(&self, definition: Definition) -> Result<Reference, ServeError> {
-        let result = self.gateway.solve(SolveRequest {
-            definition: Some(definition),
-            cache_imports: self.options.cache_imports(),
-            ..SolveRequest::default()
-        })?;
-        Ok(result.reference.unwrap_or_default())
-    }
-
-    /// Returns the machine that builds.
-    fn platform(&self) -> Platform {
-        let first = self.daemon.workers.first().and_then(|worker| worker.platforms.first());
-        first.cloned().unwrap_or_else(|| Platform {
-            architecture: "amd64".to_owned(),
-            os: "linux".to_owned(),
-            ..Platform::default()
-        })
-    }
-
-    /// Adds the image that we are from to `graph`.
-    fn own_image(&self, graph: &mut Graph) -> Result<Input, ServeError> {
-        match fs::read(OWN_DEFINITION) {
-            Ok(bytes) => {
-                let own = Definition::decode(bytes.as_slice())
-                    .map_err(|source| ServeError::OwnDefinitionBroken { source })?;
-                let own = Graph::read(own)?;
-                let head = own.head().cloned().ok_or(ServeError::OwnImage)?;
-                graph.join(own);
-                Ok(head)
-            }
-            // BuildKit of 2020 and before tells the name only.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let name = self.options.value("source").ok_or(ServeError::OwnImage)?;
-                let name = name.parse::<ImageReference>().map_err(|_| ServeError::OwnImage)?;
-                Ok(graph.add_image(&name.to_string(), self.platform()))
-            }
-            Err(source) => Err(ServeError::OwnDefinition { source }),
-        }
-    }
-
-    /// Shows `warnings` beside the loading of the build file, if the daemon can.
-    fn warn(&self, warnings: &[Finding], file: Option<&SourceInfo>) -> Result<(), ServeError> {
-        if !has_frontend_cap(&self.daemon, "gateway.warnings") {
-            return Ok(());
-        }
-        let vertex = file.and_then(|file| file.definition.as_deref());
-        let vertex = vertex.and_then(|bytes| Graph::read(Definition::decode(bytes).ok()?).ok());
-        let Some(vertex) = vertex.and_then(|graph| graph.head().cloned()) else { return Ok(()) };
-        for warning in warnings {
-            self.gateway.warn(&WarnRequest {
-                digest: vertex.digest.clone(),
-                level: 1,
-                short: warning.text.clone().into_bytes(),
-                info: file.cloned(),
-                ranges: range(warning.lines).into_iter().collect(),
-                ..WarnRequest::default()
-            })?;
-        }
-        Ok(())
+            ranges: request.roots.iter().filter_map(|asked| range(asked.lines)).collect(),
+        };
+        let made = self.perform(&mut graph, task)?.tree;
+        let tree = match base_is {
+            Base::Keep => graph.add_over(head, &made, self.over()),
+            Base::Minimise => made,
+        };
+        self.solve(graph.definition_of(&tree))
     }
 }
 

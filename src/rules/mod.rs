@@ -169,13 +169,13 @@ pub struct Pattern {
 pub struct FileKind {
     /// Which files.
     files: Vec<Glob>,
-    /// Which of those are harmless after all.
+    /// Which of those are not meant after all.
     except: Vec<Glob>,
-    /// What is in them.
+    /// What they are.
     pub what: String,
 }
 
-impl Sensitive {
+impl FileKind {
     /// Returns whether the file at `path` is one.
     pub fn is(&self, path: &RootPath) -> bool {
         let is_one_of = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(path));
@@ -275,7 +275,7 @@ impl Catalogue {
 
     /// Returns whether commands leave `path` behind and no application needs it, nor what is below it.
     pub fn is_volatile(&self, path: &RootPath) -> bool {
-        self.volatile.iter().flat_map(|kind| &kind.files).any(|files| files.matches(path))
+        self.volatile.iter().any(|kind| kind.is(path))
     }
 
     /// Returns the rule called `id`.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use super::{Directory, Implied, Level, PARTS, Pattern, Places, Reader, Rule, Sensitive, Strength, Triggers};
+use super::{Directory, FileKind, Implied, Level, PARTS, Pattern, Places, Reader, Rule, Strength, Triggers};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::glob::{self, Glob, GlobError};
 use crate::path::RootPath;
@@ -184,15 +184,15 @@ pub(super) fn rules(name: &str, text: &str) -> Result<Vec<Rule>, RuleFileError> 
     if faults.is_empty() { Ok(rules) } else { Err(RuleFileError::Rules { name: name.to_owned(), faults }) }
 }
 
-/// Returns the kinds of sensitive files in `text`.
-pub(super) fn sensitive(name: &str, text: &str) -> Result<Vec<Sensitive>, RuleFileError> {
-    let file: SensitiveFile = document(name, text)?;
-    let kind = |kind: SensitiveText| {
+/// Returns the kinds of files in `text`.
+pub(super) fn file_kinds(name: &str, text: &str) -> Result<Vec<FileKind>, RuleFileError> {
+    let file: FileKindsText = document(name, text)?;
+    let kind = |kind: FileKindText| {
         let globs = |texts: Vec<String>| texts.into_iter().map(Glob::parse).collect::<Result<_, _>>();
         let error = |source| RuleFileError::Pattern { name: name.to_owned(), source };
         let files = globs(kind.files).map_err(error)?;
         let except = globs(kind.except).map_err(error)?;
-        Ok(Sensitive { files, except, what: kind.what })
+        Ok(FileKind { files, except, what: kind.what })
     };
     file.kind.into_iter().map(kind).collect()
 }
