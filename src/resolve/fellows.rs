@@ -95,7 +95,11 @@ impl Collector<'_> {
                 for file in db.files(member)? {
                     let above = file.path.parent();
                     let is_here = directories.iter().any(|(_, real)| above.as_ref() == Some(real));
-                    if !is_here || file.path == *program || !self.is_program(&file.path.to_raw())? {
+                    if !is_here || !self.is_program(&file.path.to_raw())? {
+                        continue;
+                    }
+                    // Another name of its own, such as `rbash`, is none that it starts.
+                    if chase(self.rootfs(), &file.path.to_raw())?.target().as_ref() == Some(program) {
                         continue;
                     }
                     fellows.insert(file.path.file_name().to_vec(), file.path.clone());
