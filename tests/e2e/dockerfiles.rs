@@ -81,7 +81,8 @@ const BROKEN: [Broken; 8] = [
             where: `COPY --from=build /bin/bash /bin/` (Dockerfile:6)\n    \
             why: looked in `/lib/x86_64-linux-gnu/libtinfo.so.6` (ld.so.cache), `/lib/x86_64-linux-gnu`, \
             `/usr/lib/x86_64-linux-gnu`, `/lib`, `/usr/lib`\n    \
-            fix: install the package that has it in the source\n",
+            fix: install the package that has it in the source\n    \
+            fix: or accept the gap with `--allow-missing libtinfo.so.6`\n",
     },
     Broken {
         name: "unknown-label",
