@@ -33,7 +33,8 @@ fn listed(place: &Path, kind: &str) -> Packages {
         .collect()
 }
 
-/// Builds `roots` of `source` into the directory `image`; returns the packages that the report names.
+/// Builds `roots` of `source` into the directory `image`; returns the packages of the files in the report. Directories
+/// are nobody's alone.
 fn image_of(workspace: &Workspace, source: &Path, roots: &[&str], image: &Path) -> Packages {
     let report = workspace.path("report.json");
     let mut words = vec!["build".to_owned(), "--from".to_owned(), source.display().to_string()];
@@ -43,7 +44,8 @@ fn image_of(workspace: &Workspace, source: &Path, roots: &[&str], image: &Path) 
     workspace.run(words).success();
     let report: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     let entries = report["entries"].as_array().unwrap().iter();
-    let packages = entries.filter_map(|entry| entry["package"].as_object());
+    let files = entries.filter(|entry| entry["kind"] != "directory");
+    let packages = files.filter_map(|entry| entry["package"].as_object());
     let word = |value: &Value| value.as_str().unwrap().to_owned();
     packages.map(|package| (word(&package["name"]), word(&package["version"]))).collect()
 }
@@ -203,7 +205,7 @@ fn scanner_finds_the_rpm_packages_that_files_came_from() {
     let roots = ["--include=/usr/bin/hello", "--include=/usr/lib64/libhello.so.1"];
     let expected = image_of(&workspace, &tree, &roots, &image);
     let package = |name: &str| (name.to_owned(), "1:2.0-3".to_owned());
-    assert_eq!(expected, [package("hello"), package("hello-libs")].into());
+    assert_eq!(expected, [package("hello"), package("hello-data"), package("hello-libs")].into());
     assert_eq!(listed(&image, "rpm"), expected);
     assert!(image.join("usr/share/licenses/hello/LICENSE").is_file());
 }
