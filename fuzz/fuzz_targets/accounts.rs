@@ -3,7 +3,7 @@
 //! - what is written of an account reads back as the same account, alone on its line.
 #![cfg_attr(fuzzing, no_main)]
 
-use minimage::formats::accounts::{groups, users};
+use minimage::formats::accounts::{Password, groups, users};
 use minimage_fuzz::signature;
 
 minimage_fuzz::target!(check, seeds);
@@ -11,7 +11,9 @@ minimage_fuzz::target!(check, seeds);
 fn check(bytes: &[u8]) -> u64 {
     let (users_found, groups_found) = (users(bytes), groups(bytes));
     for user in &users_found {
-        assert_eq!(users(&user.line()), std::slice::from_ref(user));
+        for password in [Password::None, Password::Shadow] {
+            assert_eq!(users(&user.line(password)), std::slice::from_ref(user));
+        }
     }
     for group in &groups_found {
         assert_eq!(groups(&group.line()), std::slice::from_ref(group));
