@@ -108,21 +108,21 @@ impl Client {
                 .map(Reference::repository)
                 .collect();
             let mountable: Vec<&str> = mountable.into_iter().collect();
-            let uploads = parts.blobs.iter().map(|(blob, digest)| {
+            let uploads = parts.blobs.iter().enumerate().map(|(index, (blob, digest))| {
                 let upload = Upload::new(repository, layout, blob, *digest);
                 let mountable = mountable.as_slice();
                 async move {
-                    Ok::<_, RegistryError>(PushedBlob {
-                        repository: first.without_version(),
-                        digest: *digest,
-                        size: blob.size(),
-                        outcome: upload.run(mountable).await?,
-                    })
+                    let outcome = upload.run(mountable).await?;
+                    let repository = first.without_version();
+                    let blob = PushedBlob { repository, digest: *digest, size: blob.size(), outcome };
+                    Ok::<_, RegistryError>((index, blob))
                 }
             });
-            let blobs: Vec<PushedBlob> =
-                stream::iter(uploads).buffered(self.concurrency.get()).try_collect().await?;
-            pushed.blobs.extend(blobs);
+            // As they end, so that a slow one holds up neither the others nor the news that one failed.
+            let uploads = stream::iter(uploads).buffer_unordered(self.concurrency.get());
+            let mut blobs: Vec<(usize, PushedBlob)> = uploads.try_collect().await?;
+            blobs.sort_by_key(|(index, _)| *index);
+            pushed.blobs.extend(blobs.into_iter().map(|(_, blob)| blob));
             let names: Vec<&Reference> =
                 references.iter().filter(|it| it.without_version() == first.without_version()).collect();
             let names = publish(repository, &parts, &names).await?;

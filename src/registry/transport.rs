@@ -123,47 +123,27 @@ impl Transport {
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, RegistryError> {
         let mut url = call.url.clone();
+        let mut addresses = call.addresses.clone();
         let request = shown(&call.method, &url);
         for _ in 0..=REDIRECTS_MAX {
-            let addresses = if url == call.url { call.addresses.as_slice() } else { &[] };
-            let client = self.clients.of(&url, addresses)?;
+            let client = self.clients.of(&url, &addresses)?;
             let mut builder = client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
             if let Some(value) = authorization.filter(|_| url.origin() == origin.origin()) {
                 builder = builder.header(AUTHORIZATION, value);
             }
             let answer = self.answered(call, builder, &request).await?;
             debug!(%request, status = answer.status().as_u16(), "answer");
-            let Some(target) = self.redirect(call, &url, &answer)? else { return Ok(answer) };
+            let Some(target) = redirect(call, &url, &answer)? else { return Ok(answer) };
+            // Not into networks that the registry is no part of: what is there trusts whoever reaches it.
+            let admitted = self.clients.admitted(&call.url, &target).await;
+            addresses = admitted.map_err(|reason| RegistryError::Refused {
+                request: answer.request.clone(),
+                target: format!("{}://{}", target.scheme(), authority(&target)),
+                reason,
+            })?;
             url = target;
         }
         Err(RegistryError::RedirectLoop { request, limit: REDIRECTS_MAX })
-    }
-
-    fn redirect(&self, call: &Call<'_>, url: &Url, answer: &Answer) -> Result<Option<Url>, RegistryError> {
-        let reads = matches!(call.method, Method::GET | Method::HEAD);
-        let follows = match answer.status() {
-            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
-            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,
-            _ => false,
-        };
-        if !follows || call.redirects == Redirects::Never {
-            return Ok(None);
-        }
-        let Some(text) = answer.header(LOCATION.as_str()) else { return Ok(None) };
-        let refused = |target: &str, reason| RegistryError::Refused {
-            request: answer.request.clone(),
-            target: target.to_owned(),
-            reason,
-        };
-        let Some(target) = location(url, text) else { return Err(refused("a redirect", Refusal::NotHttp)) };
-        let shown = format!("{}://{}", target.scheme(), authority(&target));
-        if url.scheme() == "https" && target.scheme() == "http" {
-            return Err(refused(&shown, Refusal::PlainHttp));
-        }
-        if !reads && target.origin() != call.url.origin() {
-            return Err(refused(&shown, Refusal::OtherHost));
-        }
-        Ok(Some(target))
     }
 
     async fn answered(
@@ -443,6 +423,34 @@ impl<'a> Patience<'a> {
 fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish() >> 40;
     f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(1 << 24)
+}
+
+/// Returns where `answer`, which `url` gave, sends us, if it does.
+fn redirect(call: &Call<'_>, url: &Url, answer: &Answer) -> Result<Option<Url>, RegistryError> {
+    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    let follows = match answer.status() {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,
+        _ => false,
+    };
+    if !follows || call.redirects == Redirects::Never {
+        return Ok(None);
+    }
+    let Some(text) = answer.header(LOCATION.as_str()) else { return Ok(None) };
+    let refused = |target: &str, reason| RegistryError::Refused {
+        request: answer.request.clone(),
+        target: target.to_owned(),
+        reason,
+    };
+    let Some(target) = location(url, text) else { return Err(refused("a redirect", Refusal::NotHttp)) };
+    let shown = format!("{}://{}", target.scheme(), authority(&target));
+    if url.scheme() == "https" && target.scheme() == "http" {
+        return Err(refused(&shown, Refusal::PlainHttp));
+    }
+    if !reads && target.origin() != call.url.origin() {
+        return Err(refused(&shown, Refusal::OtherHost));
+    }
+    Ok(Some(target))
 }
 
 #[cfg(test)]

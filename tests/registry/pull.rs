@@ -103,7 +103,7 @@ fn what_is_wrong_does_not_get_in() {
     type Rule = fn(&Request) -> Option<Reply>;
     const MANIFEST: (&str, &str) = ("content-type", "application/vnd.oci.image.manifest.v1+json");
     const INDEX: (&str, &str) = ("content-type", "application/vnd.oci.image.index.v1+json");
-    let cases: [(&str, Rule, &str); 17] = [
+    let cases: [(&str, Rule, &str); 18] = [
         (
             "no such tag",
             |it| if it.is("GET", "/manifests/") { answer(404, &[], "") } else { None },
@@ -242,6 +242,17 @@ fn what_is_wrong_does_not_get_in() {
                 }
             },
             "image-not-found",
+        ),
+        (
+            "a redirect to the cloud's metadata",
+            |it| {
+                if it.is("GET", "/blobs/") {
+                    answer(307, &[("location", "http://169.254.169.254/x")], "")
+                } else {
+                    None
+                }
+            },
+            "registry-refused",
         ),
         (
             "redirects without end",

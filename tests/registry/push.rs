@@ -405,6 +405,22 @@ fn silence_ends_in_time() {
     assert!(start.elapsed() < Duration::from_secs(100));
 }
 
+/// The news that one upload failed does not wait for another that hangs.
+#[test]
+fn a_failure_is_told_while_another_upload_hangs() {
+    let (bench, smallest) = (Bench::new(), Digest::of(b"x").hex());
+    let stub = Stub::start(move |it| match it.is("PUT", "/uploads/") {
+        true if it.target.contains(&smallest) => Some(Reply::Silent),
+        true => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#),
+        false => None,
+    });
+    let image = bench.image(&[b"x", &[7; 1000]]);
+    let start = Instant::now();
+    let (code, text) = told(bench.push(bench.options(), &image, &[format!("{}/app:1", stub.address)]));
+    assert_eq!(code, "registry-denied", "{text}");
+    assert!(start.elapsed() < bench.options().limits.idle, "before the other one is given up");
+}
+
 #[test]
 fn a_blob_that_changed_in_the_layout_is_never_referred_to() {
     for (what, bytes) in
