@@ -32,8 +32,8 @@ pub(super) fn open(source: &Source) -> Result<StoredImage, Box<dyn Explain>> {
     match source {
         Source::Layout(stored) => open_layout(stored),
         Source::Archive(stored) => open_archive(stored),
-        Source::Path(path) if path.is_file() => open_archive(&Stored { path: path.clone(), name: None }),
-        Source::Path(path) => open_layout(&Stored { path: path.clone(), name: None }),
+        Source::Path(path) if path.is_dir() => open_layout(&Stored { path: path.clone(), name: None }),
+        Source::Path(path) => open_archive(&Stored { path: path.clone(), name: None }),
         Source::Registry(reference) => {
             let path = Path::new(&reference.to_string()).to_owned();
             open_layout(&Stored { path, name: None })
