@@ -4,12 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::collect::{Collector, Depth};
 use super::left_out::LeftOut;
-use super::object::Object;
 use super::problem::ResolveError;
 use crate::closure::{Cause, Demand};
 use crate::packages;
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Kind, chase};
+use crate::rootfs::{Kind, Node, chase};
 
 /// The numbers of users whom packages make when they are installed (login.defs(5), Debian Policy 9.2.2).
 const ALLOCATED: std::ops::Range<u32> = 100..1000;
@@ -32,7 +31,7 @@ impl Collector<'_> {
                 .is_some_and(|above| directories.iter().any(|(spelled, _)| spelled.as_bytes() == above))
         };
         let is_wanted = |text: &[u8]| fellows.contains_key(last_name(text)) || is_path(text);
-        for text in self.strings_of(&object, &is_wanted)? {
+        for text in self.resolver.objects().strings(&object, &is_wanted)? {
             match fellows.get(last_name(&text)) {
                 Some(path) => {
                     // On merged /usr, by the name that it calls.
@@ -59,15 +58,7 @@ impl Collector<'_> {
             .map(|user| user.name.as_slice())
             .collect();
         let is_wanted = |text: &[u8]| names.contains(text);
-        Ok(self.strings_of(object, &is_wanted)?.into_iter().collect())
-    }
-
-    fn strings_of(
-        &self,
-        object: &Object,
-        is_wanted: &dyn Fn(&[u8]) -> bool,
-    ) -> Result<BTreeSet<Vec<u8>>, ResolveError> {
-        Ok(self.resolver.objects().strings(object, is_wanted)?)
+        Ok(self.resolver.objects().strings(object, &is_wanted)?.into_iter().collect())
     }
 
     /// Returns the directories of PATH in the image, as spelled and as they are.
@@ -95,11 +86,8 @@ impl Collector<'_> {
                 for file in db.files(member)? {
                     let above = file.path.parent();
                     let is_here = directories.iter().any(|(_, real)| above.as_ref() == Some(real));
-                    if !is_here || !self.is_program(&file.path.to_raw())? {
-                        continue;
-                    }
                     // Another name of its own, such as `rbash`, is none that it starts.
-                    if chase(self.rootfs(), &file.path.to_raw())?.target().as_ref() == Some(program) {
+                    if !is_here || self.program_at(&file.path.to_raw())?.is_none_or(|real| real == *program) {
                         continue;
                     }
                     fellows.insert(file.path.file_name().to_vec(), file.path.clone());
@@ -109,15 +97,16 @@ impl Collector<'_> {
         Ok(fellows)
     }
 
-    fn is_program(&self, path: &RawPath) -> Result<bool, ResolveError> {
-        let end = chase(self.rootfs(), path)?.end;
-        Ok(end.is_ok_and(|(_, node)| node.kind == Kind::File && node.mode & 0o111 != 0 && node.is_public()))
+    /// Returns where the program is to which `path` leads, if it leads to one that everybody may run.
+    fn program_at(&self, path: &RawPath) -> Result<Option<RootPath>, ResolveError> {
+        let is_program = |node: &Node| node.kind == Kind::File && node.mode & 0o111 != 0 && node.is_public();
+        let end = chase(self.rootfs(), path)?.end.ok();
+        Ok(end.filter(|(_, node)| is_program(node)).map(|(real, _)| real))
     }
 
     /// Lists the program `path`, which `by` may start, if it is there and not in the image.
     fn list_program(&mut self, path: &RawPath, by: &RootPath) -> Result<(), ResolveError> {
-        let target = chase(self.rootfs(), path)?.target();
-        if target.is_some_and(|target| self.closure.entry(&target).is_none()) && self.is_program(path)? {
+        if self.program_at(path)?.is_some_and(|real| self.closure.entry(&real).is_none()) {
             self.left_out.insert(LeftOut::Program { path: path.clone(), by: by.clone() });
         }
         Ok(())
