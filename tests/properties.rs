@@ -1,10 +1,11 @@
 //! What must hold of random input: layers read back, names of images, canonical JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::num::NonZeroUsize;
 
 use minimage::closure::{Cause, Closure, Demand};
+use minimage::formats::elf::Elf;
 use minimage::layer;
 use minimage::oci::{Digest, Layout, Reference, canonical_json};
 use minimage::path::{RawPath, RootPath};
@@ -13,6 +14,8 @@ use minimage::roots::Origin;
 use minimage::spec::{Algorithm, Epoch, LayerOptions, Layering};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::elf_writer::ElfFile;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
@@ -310,4 +313,29 @@ fn written(value: &Value) -> String {
         }
         leaf => leaf.to_string(),
     }
+}
+
+/// Constants that are not read at once: the pieces must not cut a string, and one may be longer than a piece.
+#[test]
+fn strings_of_any_length_are_found_wherever_they_lie() {
+    let mut read_only = Vec::new();
+    let name = |at: usize| format!("lib{}{at}.so.1", "x".repeat(at % 97));
+    for at in 0..20_000 {
+        read_only.extend(name(at).into_bytes());
+        read_only.push(0);
+    }
+    let long = "n".repeat(700_000);
+    read_only.extend(format!("{long}the end").into_bytes());
+    let file = ElfFile { read_only, ..ElfFile::default() }.to_bytes();
+    let file = file.as_slice();
+    let elf = Elf::parse(&file).unwrap();
+
+    let found: BTreeSet<Vec<u8>> = elf.soname_strings(&file).unwrap().into_iter().collect();
+    let written: BTreeSet<Vec<u8>> = (0..20_000).map(|at| name(at).into_bytes()).collect();
+    assert!(found == written, "{} of {}", found.len(), written.len());
+    let longest = elf.strings(&file, &|text| text.len() > 1000).unwrap();
+    assert_eq!(longest.iter().map(Vec::len).collect::<Vec<_>>(), [long.len() + "the end".len()]);
+    let has_text = |text: &str| elf.has_text(&file, &[text.to_owned()]).unwrap();
+    assert!((0..20_000).step_by(37).all(|at| has_text(&name(at))));
+    assert!(has_text("the end") && !has_text("the very end"));
 }

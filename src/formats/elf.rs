@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::ControlFlow;
 
 use goblin::container::Ctx;
 use goblin::elf::dynamic::{self as dt, Dynamic};
@@ -29,10 +30,12 @@ pub const NOTES_MAX: u64 = 1 << 20;
 pub const SYMBOLS_MAX: u32 = 1 << 20;
 /// The largest dynamic string table that is read whole, in bytes; the largest real ones have 10 MiB.
 pub const STRINGS_MAX: u64 = 64 << 20;
-/// The most of one segment that is searched for sonames, in bytes.
+/// The most of one segment that is searched for strings, in bytes.
 pub const READ_ONLY_MAX: u64 = 64 << 20;
 /// How much is read at once where little is needed, in bytes.
 const WINDOW: usize = 4096;
+/// How much read-only data is looked at together, in bytes, unless a string is longer.
+const PIECE: usize = 256 << 10;
 
 /// Owner and type of the notes that say what a file loads at run time (UAPI.12).
 const DLOPEN_OWNER: &[u8] = b"FDO";
@@ -549,17 +552,24 @@ impl Elf {
     /// [`ElfError::Read`].
     pub fn soname_strings(&self, file: &dyn ReadAt) -> Result<Vec<Vec<u8>>, ElfError> {
         let mut names = BTreeSet::new();
-        self.visit_constants(file, |bytes| names.extend(sonames_in(bytes).map(<[u8]>::to_vec)))?;
+        self.visit_constants(file, |bytes| {
+            names.extend(sonames_in(bytes).map(<[u8]>::to_vec));
+            ControlFlow::Continue(())
+        })?;
         Ok(names.into_iter().collect())
     }
 
-    /// Returns whether `text` is in read-only data.
+    /// Returns whether one of `texts`, which have no NUL, is in read-only data.
     ///
     /// # Errors
     /// [`ElfError::Read`].
-    pub fn has_text(&self, file: &dyn ReadAt, text: &[u8]) -> Result<bool, ElfError> {
+    pub fn has_text(&self, file: &dyn ReadAt, texts: &[String]) -> Result<bool, ElfError> {
+        let finders: Vec<_> = texts.iter().map(memmem::Finder::new).collect();
         let mut is_there = false;
-        self.visit_constants(file, |bytes| is_there |= memchr::memmem::find(bytes, text).is_some())?;
+        self.visit_constants(file, |bytes| {
+            is_there = finders.iter().any(|finder| finder.find(bytes).is_some());
+            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
         Ok(is_there)
     }
 
@@ -576,13 +586,17 @@ impl Elf {
         self.visit_constants(file, |bytes| {
             let wanted = bytes.split(|byte| *byte == 0).filter(|text| !text.is_empty() && is_wanted(text));
             strings.extend(wanted.map(<[u8]>::to_vec));
+            ControlFlow::Continue(())
         })?;
         Ok(strings)
     }
 
-    /// Shows each stretch of read-only data to `visit`.
-    fn visit_constants(&self, file: &dyn ReadAt, mut visit: impl FnMut(&[u8])) -> Result<(), ElfError> {
-        let window = Window::new(file);
+    /// Shows read-only data to `visit`, piece by piece, as long as it goes on. A string of C is wholly in one piece.
+    fn visit_constants(
+        &self,
+        file: &dyn ReadAt,
+        mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ElfError> {
         let has_own_segment = self.loads.iter().any(|load| load.kind == LoadKind::ReadOnly);
         let wanted = |load: &&Load| match load.kind {
             LoadKind::ReadOnly => true,
@@ -590,9 +604,35 @@ impl Elf {
             LoadKind::Code => !has_own_segment,
             LoadKind::Writable => false,
         };
+        let mut held = Vec::new();
         for load in self.loads.iter().filter(wanted) {
-            let held = file.size().saturating_sub(load.offset).min(load.size).min(READ_ONLY_MAX);
-            visit(&window.prefix(load.offset, usize::try_from(held).unwrap_or(0))?);
+            let mut left = file.size().saturating_sub(load.offset).min(load.size).min(READ_ONLY_MAX);
+            let mut offset = load.offset;
+            held.clear();
+            while left > 0 {
+                let start = held.len();
+                let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+                held.resize(start.saturating_add(piece), 0);
+                let fresh = held.get_mut(start..).unwrap_or_default();
+                let count = file.read_at(offset, fresh).map_err(|source| ElfError::Read { source })?;
+                if count == 0 {
+                    held.truncate(start);
+                    break;
+                }
+                held.truncate(start.saturating_add(count));
+                (offset, left) = (offset.saturating_add(count as u64), left.saturating_sub(count as u64));
+                // What is behind the last NUL goes on in the next piece.
+                let fresh = held.get(start..).unwrap_or_default();
+                let Some(nul) = memrchr(0, fresh) else { continue };
+                let end = start.saturating_add(nul).saturating_add(1);
+                if visit(held.get(..end).unwrap_or_default()).is_break() {
+                    return Ok(());
+                }
+                held.drain(..end);
+            }
+            if visit(&held).is_break() {
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -81,12 +81,7 @@ impl<'a> Objects<'a> {
     /// Returns whether one of `texts` is in the read-only data of `object`; not if its tables are broken.
     pub(super) fn has_text(&self, object: &Object, texts: &[String]) -> Result<bool, RootfsError> {
         let file = self.rootfs.open(&object.path)?;
-        for text in texts {
-            if self.or_broken(object, object.elf.has_text(&*file, text.as_bytes()))? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.or_broken(object, object.elf.has_text(&*file, texts))
     }
 
     /// Returns the whole strings of C in the read-only data of `object` that `is_wanted`; none if its tables are broken.
