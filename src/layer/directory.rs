@@ -2,9 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -21,6 +25,8 @@ use crate::spec::Epoch;
 
 /// How much of a file is copied at once, in bytes.
 const PIECE: usize = 1 << 20;
+/// More threads than this wait for each other more than for the disk.
+const THREADS_MAX: usize = 4;
 
 /// Why a directory cannot be filled.
 #[derive(Debug, Error)]
@@ -74,15 +80,24 @@ pub fn write_dir(
         source: errno.into(),
     })?;
     let writer = Writer { top, path, rootfs, times: times(epoch) };
-    let entries = plan.layers.iter().flat_map(|layer| &layer.entries);
-    for entry in entries.clone() {
-        writer.entry(entry)?;
+    let (mut directories, mut files, mut links) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in plan.layers.iter().flat_map(|layer| &layer.entries) {
+        match (&entry.hard_link_to, &entry.node.kind) {
+            (Some(first), _) => links.push((entry, first)),
+            (None, Kind::Directory) => directories.push(entry),
+            (None, _) => files.push(entry),
+        }
+    }
+    for entry in &directories {
+        writer.directory(entry)?;
+    }
+    writer.files(&files)?;
+    for (entry, first) in links {
+        writer.link(entry, first)?;
     }
     // What is put into a directory changes its time: the innermost first, and last of all the top.
-    let directories = entries.filter(|entry| entry.node.kind == Kind::Directory);
-    let directories: Vec<&RootPath> = directories.map(|entry| &entry.path).collect();
-    for directory in directories.iter().rev() {
-        writer.stamp(directory)?;
+    for entry in directories.iter().rev() {
+        writer.stamp(&entry.path)?;
     }
     writer.stamp(&RootPath::root())
 }
@@ -100,50 +115,79 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn entry(&self, entry: &PlannedEntry) -> Result<(), DirectoryError> {
+    fn directory(&self, entry: &PlannedEntry) -> Result<(), DirectoryError> {
         let (path, node) = (&entry.path, &entry.node);
-        let name = relative(path);
-        if path.file_name().starts_with(b".wh.") {
-            return Err(TarError::Whiteout { path: path.clone() }.into());
-        }
-        if let Some(first) = &entry.hard_link_to {
-            let linked = rustix::fs::linkat(&self.top, relative(first), &self.top, name, AtFlags::empty());
-            return linked.map_err(|errno| self.error("link", path, errno));
-        }
-        match &node.kind {
-            Kind::Directory => match rustix::fs::mkdirat(&self.top, name, Mode::from(0o700)) {
-                // Layers of one plan may share directories.
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(self.error("create", path, errno)),
-            },
-            Kind::Link(target) => {
-                rustix::fs::symlinkat(OsStr::from_bytes(target.as_bytes()), &self.top, name)
-                    .map_err(|errno| self.error("create", path, errno))?;
-            }
-            Kind::File => return self.file(entry),
-            Kind::Special(what) => return Err(TarError::Special { path: path.clone(), what }.into()),
+        refuse_whiteout(path)?;
+        match rustix::fs::mkdirat(&self.top, relative(path), Mode::from(0o700)) {
+            // Layers of one plan may share directories.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.error("create", path, errno)),
         }
         self.own(path, node.uid, node.gid)?;
-        if node.kind == Kind::Directory {
-            rustix::fs::chmodat(&self.top, name, Mode::from_raw_mode(node.mode), AtFlags::empty())
-                .map_err(|errno| self.error("set the mode of", path, errno))?;
-            return Ok(());
-        }
-        self.stamp(path)
+        rustix::fs::chmodat(&self.top, relative(path), Mode::from_raw_mode(node.mode), AtFlags::empty())
+            .map_err(|errno| self.error("set the mode of", path, errno))
     }
 
-    fn file(&self, entry: &PlannedEntry) -> Result<(), DirectoryError> {
+    /// Writes `entries`, whose directories are there, on all processors. Of several errors the first one counts.
+    fn files(&self, entries: &[&PlannedEntry]) -> Result<(), DirectoryError> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut buffer = vec![0; PIECE];
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let entry = entries.get(at)?;
+                if let Err(error) = self.entry(entry, &mut buffer) {
+                    next.store(entries.len(), Ordering::Relaxed);
+                    return Some((at, error));
+                }
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX);
+        let failures = thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let results =
+                running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            results.flatten().collect::<Vec<_>>()
+        });
+        failures.into_iter().min_by_key(|(at, _)| *at).map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    fn entry(&self, entry: &PlannedEntry, buffer: &mut [u8]) -> Result<(), DirectoryError> {
+        let (path, node) = (&entry.path, &entry.node);
+        refuse_whiteout(path)?;
+        match &node.kind {
+            Kind::Directory => self.directory(entry),
+            Kind::File => self.file(entry, buffer),
+            Kind::Link(target) => {
+                rustix::fs::symlinkat(OsStr::from_bytes(target.as_bytes()), &self.top, relative(path))
+                    .map_err(|errno| self.error("create", path, errno))?;
+                self.own(path, node.uid, node.gid)?;
+                self.stamp(path)
+            }
+            Kind::Special(what) => Err(TarError::Special { path: path.clone(), what }.into()),
+        }
+    }
+
+    fn link(&self, entry: &PlannedEntry, first: &RootPath) -> Result<(), DirectoryError> {
+        let path = &entry.path;
+        refuse_whiteout(path)?;
+        rustix::fs::linkat(&self.top, relative(first), &self.top, relative(path), AtFlags::empty())
+            .map_err(|errno| self.error("link", path, errno))
+    }
+
+    fn file(&self, entry: &PlannedEntry, buffer: &mut [u8]) -> Result<(), DirectoryError> {
         let (path, node) = (&entry.path, &entry.node);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.top, relative(path), flags, Mode::from(0o600))
             .map_err(|errno| self.error("create", path, errno))?;
         match &entry.content {
-            Content::Source(source) => self.copy(source, node.size, path, &file)?,
+            Content::Source(source) => self.copy(source, node.size, path, &file, buffer)?,
             Content::Generated(bytes) => self.put(path, &file, bytes)?,
             Content::None => {}
         }
         // The owner first: changing it takes set-id bits and capabilities away.
-        self.own(path, node.uid, node.gid)?;
+        rustix::fs::fchown(&file, Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)))
+            .map_err(|errno| self.error("set the owner of", path, errno))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(node.mode))
             .map_err(|errno| self.error("set the mode of", path, errno))?;
         if let Some(capability) = &node.capability {
@@ -155,20 +199,19 @@ impl Writer<'_> {
         rustix::fs::futimens(&file, &self.times).map_err(|errno| self.error("set the time of", path, errno))
     }
 
-    /// Copies the `size` bytes of `source`, which must have exactly as many.
+    /// Copies the `size` bytes of `source`, which must have exactly as many, through `buffer`.
     fn copy(
         &self,
         source: &RootPath,
         size: u64,
         path: &RootPath,
         file: &OwnedFd,
+        buffer: &mut [u8],
     ) -> Result<(), DirectoryError> {
         let opened = self.rootfs.open(source).map_err(TarError::from)?;
-        let changed = || TarError::Changed { path: source.clone() };
-        let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE)) + 1];
         let mut offset = 0;
         loop {
-            let count = read(&*opened, offset, &mut buffer).map_err(|error| {
+            let count = read(&*opened, offset, buffer).map_err(|error| {
                 TarError::from(RootfsError::Read {
                     action: "read",
                     path: source.clone(),
@@ -176,12 +219,12 @@ impl Writer<'_> {
                     source: error,
                 })
             })?;
-            if count == 0 {
-                return if offset == size { Ok(()) } else { Err(changed().into()) };
-            }
             offset += count as u64;
-            if offset > size {
-                return Err(changed().into());
+            if offset > size || (count == 0 && offset != size) {
+                return Err(TarError::Changed { path: source.clone() }.into());
+            }
+            if count == 0 {
+                return Ok(());
             }
             self.put(path, file, buffer.get(..count).unwrap_or_default())?;
         }
@@ -211,6 +254,15 @@ impl Writer<'_> {
 
     fn error(&self, action: &'static str, path: &RootPath, errno: Errno) -> DirectoryError {
         DirectoryError::Write { action, path: self.path.join(relative(path)), source: errno.into() }
+    }
+}
+
+/// Layers take such a name for the removal of another one.
+fn refuse_whiteout(path: &RootPath) -> Result<(), TarError> {
+    if path.file_name().starts_with(b".wh.") {
+        Err(TarError::Whiteout { path: path.clone() })
+    } else {
+        Ok(())
     }
 }
 
