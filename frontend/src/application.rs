@@ -32,23 +32,23 @@ pub(crate) fn files(
     let mut found = Vec::new();
     let mut open = vec![RootPath::root()];
     while let Some(directory) = open.pop() {
-        for name in target.read_dir(&directory)? {
+        for (name, is_directory) in target.read_dir_kinds(&directory)? {
             let Some(path) = directory.child(&name) else { continue };
-            let Some(node) = target.lookup(&path)? else { continue };
             if rules.is_volatile(&path) {
                 continue;
             }
-            if let Kind::Special(_) = node.kind {
-                continue;
-            }
-            if node.kind == Kind::Directory {
+            if is_directory {
                 open.push(path.clone());
             }
             let is_owned = match packages {
                 Some(packages) => !packages.owners(&path)?.is_empty(),
                 None => false,
             };
-            if !is_owned && !is_same(base, target, &path)? {
+            let is_kept = || -> Result<bool, RootfsError> {
+                let node = target.lookup(&path)?;
+                Ok(node.is_some_and(|node| !matches!(node.kind, Kind::Special(_))))
+            };
+            if !is_owned && is_kept()? && !is_same(base, target, &path)? {
                 found.push(path);
             }
         }

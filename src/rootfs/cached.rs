@@ -40,6 +40,10 @@ impl Rootfs for CachedRootfs<'_> {
         self.inner.read_dir(path)
     }
 
+    fn read_dir_kinds(&self, path: &RootPath) -> Result<Vec<(Vec<u8>, bool)>, RootfsError> {
+        self.inner.read_dir_kinds(path)
+    }
+
     fn open(&self, path: &RootPath) -> Result<Box<dyn ReadAt + '_>, RootfsError> {
         self.inner.open(path)
     }

@@ -91,6 +91,25 @@ impl HostRootfs {
         rustix::fs::openat(from, OsStr::from_bytes(name), flags, Mode::empty())
     }
 
+    /// Returns what `take` makes of each name in the directory `path` and of the type that stands beside it.
+    fn list<T>(
+        &self,
+        path: &RootPath,
+        take: impl Fn(Vec<u8>, FileType) -> Result<T, RootfsError>,
+    ) -> Result<Vec<T>, RootfsError> {
+        let error = |errno| self.error("list", path, errno);
+        let directory = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(error)?;
+        let mut taken = Vec::new();
+        for entry in rustix::fs::Dir::new(directory).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            match entry.file_name().to_bytes() {
+                b"." | b".." => {}
+                name => taken.push(take(name.to_vec(), entry.file_type())?),
+            }
+        }
+        Ok(taken)
+    }
+
     /// Returns what `file` is, which was opened as a place only (O_PATH): all that is asked is asked of that place, as
     /// the path may lead elsewhere by now.
     fn node(&self, path: &RootPath, file: &OwnedFd) -> Result<Node, Errno> {
@@ -159,16 +178,24 @@ impl Rootfs for HostRootfs {
     }
 
     fn read_dir(&self, path: &RootPath) -> Result<Vec<Vec<u8>>, RootfsError> {
-        let error = |errno| self.error("list", path, errno);
-        let directory = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(error)?;
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::new(directory).map_err(error)? {
-            let entry = entry.map_err(error)?;
-            match entry.file_name().to_bytes() {
-                b"." | b".." => {}
-                name => names.push(name.to_vec()),
-            }
-        }
+        let mut names = self.list(path, |name, _| Ok(name))?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn read_dir_kinds(&self, path: &RootPath) -> Result<Vec<(Vec<u8>, bool)>, RootfsError> {
+        let mut names = self.list(path, |name, file_type| {
+            let is_directory = match file_type {
+                FileType::Directory => true,
+                // Not every file system keeps it beside the name.
+                FileType::Unknown => match path.child(&name) {
+                    Some(path) => self.lookup(&path)?.is_some_and(|node| node.kind == Kind::Directory),
+                    None => false,
+                },
+                _ => false,
+            };
+            Ok((name, is_directory))
+        })?;
         names.sort();
         Ok(names)
     }

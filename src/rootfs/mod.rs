@@ -111,6 +111,20 @@ pub trait Rootfs: Send + Sync {
     /// [`RootfsError::Read`] if it cannot be listed, or is no directory.
     fn read_dir(&self, path: &RootPath) -> Result<Vec<Vec<u8>>, RootfsError>;
 
+    /// Returns the same names, each with whether it is a directory itself: where a source can tell without a look-up,
+    /// that is much cheaper.
+    ///
+    /// # Errors
+    /// As [`Rootfs::read_dir`] and [`Rootfs::lookup`].
+    fn read_dir_kinds(&self, path: &RootPath) -> Result<Vec<(Vec<u8>, bool)>, RootfsError> {
+        let mut found = Vec::new();
+        for name in self.read_dir(path)? {
+            let node = path.child(&name).map(|path| self.lookup(&path)).transpose()?.flatten();
+            found.push((name, node.is_some_and(|node| node.kind == Kind::Directory)));
+        }
+        Ok(found)
+    }
+
     /// Opens the regular file at `path`.
     ///
     /// # Errors
