@@ -27,7 +27,7 @@ const OWN_DEFINITION: &str = "/run/config/buildkit/metadata/frontend.bin";
 /// The first part of the key of an image config in a result.
 const CONFIG: &str = "containerimage.config";
 /// What a daemon must be able to do.
-const NEEDED: [&str; 4] = ["return", "proto.refarray", "reference.output", "readfile"];
+const NEEDED: [&str; 6] = ["return", "proto.refarray", "reference.output", "readfile", "readdir", "statfile"];
 /// `INVALID_ARGUMENT` of gRPC: asking again will not help.
 const INVALID_ARGUMENT: i32 = 3;
 /// `UNIMPLEMENTED` of gRPC.
@@ -149,14 +149,6 @@ pub(crate) struct Task {
     pub(crate) ranges: Vec<Range>,
 }
 
-/// What came of it.
-pub(crate) struct Performed {
-    /// The tree with the files of the image.
-    pub(crate) tree: Input,
-    /// The tree with what the step says besides.
-    pub(crate) meta: Reference,
-}
-
 impl<'a> Build<'a> {
     /// Returns a build by the daemon behind `gateway`, if that is able to.
     pub(crate) fn new(gateway: &'a Gateway, options: &'a Options) -> Result<Self, ServeError> {
@@ -178,6 +170,11 @@ impl<'a> Build<'a> {
     ) -> Result<SolveResult, ServeError> {
         let is_kept =
             |pair: &&Pair| pair.key == "refs.platforms" || pair.key.starts_with("source.date.epoch");
+        if self.options.withheld().is_some() {
+            let text = "the SBOM is of the image that is left: no stages are scanned".to_owned();
+            let file = images.first().and_then(|image| image.graph.build_file());
+            self.warn(&[Finding { lines: (0, 0), text }], file)?;
+        }
         let metadata = stock.metadata.iter().filter(is_kept).cloned().collect();
         let mut result = SolveResult { metadata, ..SolveResult::default() };
         let mut minimised = References::default();
@@ -230,14 +227,13 @@ impl<'a> Build<'a> {
             .collect()
     }
 
-    /// Adds a step that does `task` to `graph`, and runs it. Its problems are the build's.
-    pub(crate) fn perform(&self, graph: &mut Graph, task: Task) -> Result<Performed, ServeError> {
-        let file = graph.build_file().cloned();
+    /// Adds a step that does `task` to `graph`. Returns the tree with the files of the image.
+    pub(crate) fn add(&self, graph: &mut Graph, task: Task) -> Result<Input, ServeError> {
         let image = self.own_image(graph)?;
         let program = std::env::current_exe().unwrap_or_else(|_| "/minimage-frontend".into());
         let program = program.to_string_lossy().into_owned();
         let has_keys = has_llb_cap(&self.daemon, "exec.mount.cache.content");
-        let step = graph.add_step(Step {
+        Ok(graph.add_step(Step {
             image,
             arguments: std::iter::once(program).chain(task.words).collect(),
             mounts: task.mounts,
@@ -247,21 +243,40 @@ impl<'a> Build<'a> {
             reuse: if self.options.forbids_reuse() { Reuse::Forbidden } else { Reuse::Allowed },
             keys: if has_keys { Keys::Definitions } else { Keys::Contents },
             ranges: task.ranges,
-        });
-        let meta = self.solve(graph.definition_of(&Input { index: 1, ..step.clone() }))?;
+        }))
+    }
+
+    /// Has the step that makes `tree` run, and returns what else it says. Its problems are the build's.
+    pub(crate) fn hear(&self, graph: &Graph, tree: &Input) -> Result<Reference, ServeError> {
+        let file = graph.build_file();
+        let meta = self.solve(graph.definition_of(&Input { index: 1, ..tree.clone() }))?;
         let outcome = self.gateway.read_file(&meta.id, &format!("/{OUTCOME}"))?;
         let outcome: Outcome =
             serde_json::from_slice(&outcome).map_err(|source| ServeError::Outcome { source })?;
         if !outcome.problems.is_empty() {
-            return Err(ServeError::Findings(Box::new(blame::status(&outcome.problems, file.as_ref()))));
+            return Err(ServeError::Findings(Box::new(blame::status(&outcome.problems, file))));
         }
-        let mut warnings = outcome.warnings;
-        if self.options.withheld().is_some() {
-            let text = "the SBOM is of the image that is left: no stages are scanned".to_owned();
-            warnings.push(Finding { lines: (0, 0), text });
+        self.warn(&outcome.warnings, file)?;
+        Ok(meta)
+    }
+
+    /// Has the step run that makes `tree`, unless another builder ran it and left its files in a cache: what it said is not
+    /// among them, and to hear it again would take the root filesystems. A step with problems makes no files.
+    pub(crate) fn hear_unless_elsewhere(
+        &self,
+        graph: &Graph,
+        tree: &Input,
+        epoch: Epoch,
+    ) -> Result<Reference, ServeError> {
+        let made = self.solve(graph.definition_of(tree))?;
+        let top = self.gateway.stat_file(&made.id, ".")?;
+        // What is unpacked from a cache has the time of that.
+        let is_of_here =
+            top.modified == i64::try_from(epoch.seconds()).unwrap_or(0).saturating_mul(1_000_000_000);
+        if is_of_here || self.gateway.read_dir(&made.id, "/")?.is_empty() {
+            self.hear(graph, tree)?;
         }
-        self.warn(&warnings, file.as_ref())?;
-        Ok(Performed { tree: step, meta })
+        Ok(made)
     }
 
     /// Returns how this daemon can put a tree over another one.

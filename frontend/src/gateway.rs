@@ -15,8 +15,9 @@ use tokio::net::unix::pipe;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::proto::{
-    Empty, InputsResponse, PingResponse, ReadFileRequest, ReadFileResponse, ReturnRequest, SolveRequest,
-    SolveResponse, SolveResult, Status, WarnRequest,
+    Empty, InputsResponse, PingResponse, ReadDirRequest, ReadDirResponse, ReadFileRequest, ReadFileResponse,
+    ReturnRequest, SolveRequest, SolveResponse, SolveResult, Stat, StatFileRequest, StatFileResponse, Status,
+    WarnRequest,
 };
 
 /// The service that the daemon offers to a frontend.
@@ -104,6 +105,20 @@ impl Gateway {
         let request = ReadFileRequest { reference: reference.to_owned(), path: path.to_owned() };
         let response: ReadFileResponse = self.call("ReadFile", &request)?;
         Ok(response.data)
+    }
+
+    /// Returns what is at `path`, for which what makes it is run.
+    pub(crate) fn stat_file(&self, reference: &str, path: &str) -> Result<Stat, GatewayError> {
+        let request = StatFileRequest { reference: reference.to_owned(), path: path.to_owned() };
+        let response: StatFileResponse = self.call("StatFile", &request)?;
+        Ok(response.stat.unwrap_or_default())
+    }
+
+    /// Returns what is in the directory `path`, for which what makes it is run.
+    pub(crate) fn read_dir(&self, reference: &str, path: &str) -> Result<Vec<Stat>, GatewayError> {
+        let request = ReadDirRequest { reference: reference.to_owned(), path: path.to_owned() };
+        let response: ReadDirResponse = self.call("ReadDir", &request)?;
+        Ok(response.entries)
     }
 
     /// Shows a warning.

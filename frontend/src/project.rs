@@ -80,11 +80,12 @@ fn minimised(
         mounts: vec![(head, TARGET.to_owned())],
         ranges: request.settings.iter().filter_map(|setting| range(lines(setting))).collect(),
     };
-    let performed = build.perform(&mut graph, task)?;
-    let config = build.gateway.read_file(&performed.meta.id, &format!("/{CONFIG}"))?;
+    let tree = build.add(&mut graph, task)?;
+    let meta = build.hear(&graph, &tree)?;
+    let config = build.gateway.read_file(&meta.id, &format!("/{CONFIG}"))?;
     let mut config = ImageConfig::parse(&config)?;
     config.replace_layers(epoch, 1);
-    Ok((build.solve(graph.definition_of(&performed.tree))?, config))
+    Ok((build.solve(graph.definition_of(&tree))?, config))
 }
 
 /// Returns the project file `name`, and how it was loaded.

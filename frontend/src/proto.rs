@@ -154,6 +154,42 @@ pub(crate) struct ReadFileResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(crate) struct StatFileRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) reference: String,
+    #[prost(string, tag = "2")]
+    pub(crate) path: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StatFileResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) stat: Option<Stat>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadDirRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) reference: String,
+    #[prost(string, tag = "2")]
+    pub(crate) path: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadDirResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) entries: Vec<Stat>,
+}
+
+/// `fsutil.types.Stat`: what is asked of it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Stat {
+    /// When it changed last, in nanoseconds since 1970.
+    #[prost(int64, tag = "6")]
+    pub(crate) modified: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(crate) struct WarnRequest {
     #[prost(string, tag = "1")]
     pub(crate) digest: String,

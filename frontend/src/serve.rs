@@ -99,12 +99,15 @@ impl Build<'_> {
             mounts,
             ranges: request.roots.iter().filter_map(|asked| range(asked.lines)).collect(),
         };
-        let made = self.perform(&mut graph, task)?.tree;
-        let tree = match base_is {
-            Base::Keep => graph.add_over(head, &made, self.over()),
-            Base::Minimise => made,
-        };
-        self.solve(graph.definition_of(&tree))
+        let made = self.add(&mut graph, task)?;
+        match base_is {
+            Base::Keep => {
+                self.hear(&graph, &made)?;
+                let tree = graph.add_over(head, &made, self.over());
+                self.solve(graph.definition_of(&tree))
+            }
+            Base::Minimise => self.hear_unless_elsewhere(&graph, &made, epoch),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Dockerfiles -> images, by a real buildkitd that gets minimage, and everything else, from a registry of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -282,6 +282,8 @@ pub(crate) struct Progress {
     pub(crate) vertices: BTreeMap<String, bool>,
     /// The texts of the warnings.
     pub(crate) warnings: Vec<String>,
+    /// What was fetched or unpacked on the way, by the names that BuildKit gives it: digests of layers, mostly.
+    pub(crate) fetched: BTreeSet<String>,
 }
 
 impl Progress {
@@ -296,6 +298,9 @@ impl Progress {
                     .entry(text(&vertex["name"]))
                     .and_modify(|known| *known |= is_cached)
                     .or_insert(is_cached);
+            }
+            for status in document["statuses"].as_array().into_iter().flatten() {
+                progress.fetched.insert(text(&status["id"]));
             }
             for warning in document["warnings"].as_array().into_iter().flatten() {
                 let bytes = BASE64.decode(text(&warning["short"])).unwrap();

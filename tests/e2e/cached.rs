@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crate::buildkit::BuildKit;
+use crate::layout::text;
 use crate::minimage::Workspace;
 use crate::outcome::{difference, none_of};
 
@@ -58,5 +59,50 @@ fn an_unchanged_build_runs_nothing() {
     ));
     let ran = said[2].lines().filter(|line| line.starts_with("DONE")).count();
     assert_eq!(ran, 3, "the copy, what reads it, and our step\n{}", said[2]);
+    none_of(differences);
+}
+
+/// A builder that has nothing but a cache in a registry fetches the files of the image, and no root filesystem.
+#[test]
+fn with_a_cache_in_a_registry_no_root_filesystem_is_fetched() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let context = workspace.path("context");
+    fs::create_dir(&context).unwrap();
+    // Nobody else builds this.
+    fs::write(context.join("Dockerfile"), DOCKERFILE.replace("echo 1", "echo exported")).unwrap();
+    fs::write(context.join("file"), "2").unwrap();
+    let debian = buildkit.pushed("library/debian", "bookworm").manifest;
+    let root = text(&debian["layers"][0]["digest"]);
+    let mut differences = Vec::new();
+    for mode in ["min", "max"] {
+        let cache =
+            format!("type=registry,ref={}", buildkit.registry().reference(&format!("cache/{mode}:latest")));
+        let export = format!("{cache},mode={mode},registry.insecure=true");
+        let built = buildkit.builder().layout(&workspace, &context, &["--export-cache", &export]).image();
+        let builder = buildkit.empty_builder(&format!("import-{mode}"), "overlayfs").unwrap();
+        let _witness = builder.witness();
+        let import = ["--import-cache", &format!("{cache},registry.insecure=true")];
+        let progress = builder.progress(&context, &import);
+        let step = progress.vertices.iter().find(|(name, _)| name.starts_with("[minimage] resolve"));
+        differences.extend(
+            (step.map(|(_, is_cached)| *is_cached) != Some(true))
+                .then(|| format!("{mode}: our step ran: {:?}", progress.vertices)),
+        );
+        let is_root = |fetched: &String| fetched.contains(&root);
+        differences.extend(
+            progress
+                .fetched
+                .iter()
+                .any(is_root)
+                .then(|| format!("{mode}: the root was fetched: {:?}", progress.fetched)),
+        );
+        let again = builder.layout(&workspace, &context, &import).image();
+        differences.extend(difference(
+            mode,
+            ("first", &format!("{:#}", built.config)),
+            ("again", &format!("{:#}", again.config)),
+        ));
+    }
     none_of(differences);
 }

@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# benches/frontend.sh [ROUNDS]: what `# syntax=minimage` adds to a build: gdb with its 57 libraries, one script, one RUN,
+# beside the stock frontend with one trivial RUN more. Nothing is exported: how long a layer takes to compress is BuildKit's.
+#
+# The stock frontend is there twice: inside of the daemon, where it costs nothing to start, and as an image, as
+# `# syntax=docker/dockerfile:1` has it and as every frontend of somebody else must be. All take turns, each round with a
+# RUN that nobody has run before; a ratio counts, a time does not.
+#
+# Needs root, debootstrap, docker-registry, Go, and what tests/e2e/install.sh makes; starts daemons of its own.
+set -euo pipefail
+
+rounds=${1:-9}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/minimage-e2e
+PATH=$PATH:$tools/bin
+target=$(uname -m)-unknown-linux-gnu
+place=$(mktemp -d)
+cleanup() {
+    kill "${daemons[@]}" 2>/dev/null || :
+    wait || :
+    rm -rf "$place"
+}
+daemons=()
+trap cleanup EXIT
+
+if [ ! -e "$tools/gdb.tar" ]; then
+    # debootstrap does not see that one package provides what another needs.
+    debootstrap --variant=minbase --include=gdb,libboost-regex1.74.0 bookworm "$place/rootfs" >/dev/null
+    chmod 0755 "$place/rootfs"
+    rm -rf "$place"/rootfs/var/cache/apt/archives/*.deb "$place"/rootfs/dev/*
+    tar --numeric-owner --xattrs --sort=name -C "$place/rootfs" -cf "$tools/gdb.tar.part" .
+    mv "$tools/gdb.tar.part" "$tools/gdb.tar"
+    rm -rf "$place/rootfs"
+fi
+
+cd "$here"
+cargo build --quiet --release --locked --bin minimage
+RUSTFLAGS='-C target-feature=+crt-static' \
+    cargo build --quiet --release --locked --package minimage-frontend --target "$target"
+built=${CARGO_TARGET_DIR:-$here/target}
+mkdir "$place/images"
+cp "$built/$target/release/minimage-frontend" "$place/images/"
+(cd tests/e2e/tools/buildkit && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$place/images/" \
+    github.com/moby/buildkit/frontend/dockerfile/cmd/dockerfile-frontend)
+
+port=5799
+cat >"$place/registry.yml" <<EOF
+version: 0.1
+storage: { filesystem: { rootdirectory: $place/registry } }
+http: { addr: 127.0.0.1:$port }
+EOF
+docker-registry serve "$place/registry.yml" >"$place/registry.log" 2>&1 &
+daemons+=($!)
+cat >"$place/buildkitd.toml" <<EOF
+root = "$place/buildkit"
+[grpc]
+address = ["unix://$place/buildkitd.sock"]
+[worker.containerd]
+enabled = false
+[registry."docker.io"]
+mirrors = ["127.0.0.1:$port"]
+[registry."127.0.0.1:$port"]
+http = true
+EOF
+buildkitd --config "$place/buildkitd.toml" >"$place/buildkitd.log" 2>&1 &
+daemons+=($!)
+for _ in $(seq 100); do
+    [ -S "$place/buildkitd.sock" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+    sleep 0.1
+done
+
+build() { # DIRECTORY [WORD...]
+    local directory=$1
+    shift
+    buildctl --addr "unix://$place/buildkitd.sock" build --progress plain --frontend dockerfile.v0 \
+        --local "context=$directory" --local "dockerfile=$directory" "$@" >"$place/build.log" 2>&1 ||
+        { cat "$place/build.log" >&2; return 1; }
+}
+
+capabilities=
+for capability in inputs subrequests contexts gitquerystring; do
+    capabilities=$capabilities,moby.buildkit.frontend.$capability
+done
+push() { # PROGRAM NAME
+    (cd "$place/images" && "$built/release/minimage" build --no-cache "./$1:/$1" --push "127.0.0.1:$port/$2" \
+        --label moby.buildkit.frontend.network.none=true --label "moby.buildkit.frontend.caps=${capabilities#,}" \
+        >/dev/null 2>&1)
+}
+push minimage-frontend library/minimage:latest
+push dockerfile-frontend docker/dockerfile:1
+mkdir "$place/base"
+ln "$tools/gdb.tar" "$place/base/" 2>/dev/null || cp "$tools/gdb.tar" "$place/base/"
+printf 'FROM scratch\nADD gdb.tar /\n' >"$place/base/Dockerfile"
+build "$place/base" --output "type=image,name=127.0.0.1:$port/library/gdb:latest,push=true,registry.insecure=true"
+
+frontends=(stock image minimage)
+declare -A first=([stock]='#' [image]='# syntax=docker/dockerfile:1' [minimage]='# syntax=minimage')
+declare -A last=([stock]='RUN true' [image]='RUN true' [minimage]='')
+write() { # FRONTEND ROUND
+    mkdir -p "$place/$1"
+    printf '#!/bin/sh\nexec gdb "$@"\n' >"$place/$1/run.sh"
+    chmod 0755 "$place/$1/run.sh"
+    printf '%s\nFROM gdb\nCOPY run.sh /usr/local/bin/\nRUN echo %s >/made\nENTRYPOINT ["run.sh"]\n%s\n' \
+        "${first[$1]}" "$1 $2" "${last[$1]}" >"$place/$1/Dockerfile"
+}
+timed() { # FRONTEND KIND
+    local start
+    start=$(date +%s%N)
+    build "$place/$1"
+    echo "$(($(date +%s%N) - start))" >>"$place/$2.$1"
+}
+for round in warm $(seq "$rounds"); do
+    for frontend in "${frontends[@]}"; do
+        write "$frontend" "$round"
+        timed "$frontend" cold
+    done
+    for frontend in "${frontends[@]}"; do
+        timed "$frontend" cached
+        if [ "$frontend" = minimage ] && ! grep -A1 '\[minimage\] resolve' "$place/build.log" | grep -q CACHED; then
+            echo 'what was to be cached is not' >&2
+            exit 1
+        fi
+    done
+    if [ "$round" = warm ]; then rm "$place"/cold.* "$place"/cached.*; fi
+done
+
+median() { sort -n "$1" | sed -n "$(((rounds + 1) / 2))p"; }
+echo "median of $rounds, in turns     daemon's own     as an image        minimage    to daemon's own   to image"
+for kind in cold cached; do
+    a=$(median "$place/$kind.stock") b=$(median "$place/$kind.image") c=$(median "$place/$kind.minimage")
+    awk -v kind=$kind -v a="$a" -v b="$b" -v c="$c" 'BEGIN {
+        printf "%-26s %12.0f ms %12.0f ms %12.0f ms %17.2fx %9.2fx\n", kind, a/1e6, b/1e6, c/1e6, c/a, c/b }'
+done
