@@ -19,4 +19,4 @@ pub use write::{Layer, LayerError, write};
 
 /// The version of everything that decides a byte of a layer: the tar, the groups it is cut into, the members. Other
 /// bytes for the same files and options are a new version.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;

@@ -98,12 +98,13 @@ pub(super) fn head(entry: &PlannedEntry, epoch: Epoch) -> Result<Vec<u8>, TarErr
     if link.len() > NAME_MAX || !link.is_ascii() {
         records.push((b"linkpath", link.to_vec()));
     }
+    if size >= SIZE_MAX {
+        records.push((b"size", size.to_string().into_bytes()));
+    }
+    // The prefix field is for headers that need no record: this one looks at all others.
     let split = split_name(&name);
     if split.is_none() || name.len() > NAME_MAX && !records.is_empty() {
         records.push((b"path", name.clone()));
-    }
-    if size >= SIZE_MAX {
-        records.push((b"size", size.to_string().into_bytes()));
     }
     records.sort();
     let has_path_record = records.iter().any(|(key, _)| *key == b"path");
@@ -321,6 +322,24 @@ mod tests {
             let record = pax_record(b"k", &b"v".repeat(value));
             assert_eq!(record.len(), len, "{value}");
             assert!(text(&record).starts_with(&format!("{len} ")), "{value}");
+        }
+    }
+
+    /// As Go has it: a long path goes into a record as soon as there is another one, of whatever kind.
+    #[test]
+    fn any_record_brings_a_long_path_along() {
+        let path = [b"/".as_slice(), &b"d/".repeat(40), &b"n".repeat(60)].concat();
+        let name = &path[1..];
+        for (node, other) in [
+            (Node::file(SIZE_MAX), "19 size=8589934592\n"),
+            (Node { gid: ID_MAX + 1, ..Node::file(0) }, "15 gid=2097152\n"),
+        ] {
+            let bytes = head(&planned(&path, node), Epoch::default()).unwrap();
+            let expected = format!("150 path={}\n", text(name));
+            let mut records = [expected.as_str(), other];
+            records.sort_by_key(|record| record.split_once(' ').map(|(_, rest)| rest));
+            assert_eq!(text(&bytes[BLOCK..2 * BLOCK]), records.concat());
+            assert_eq!(text(&bytes[2 * BLOCK + 345..]), "", "the prefix field");
         }
     }
 
