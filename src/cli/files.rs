@@ -13,7 +13,7 @@ use super::scratch::Scratch;
 use crate::closure::Closure;
 use crate::explain::{Explain, Explanation};
 use crate::layer;
-use crate::oci::{Digest, publish, scratch};
+use crate::oci::{Digest, OutputFile};
 use crate::rootfs::Rootfs;
 use crate::spec::{Algorithm, Epoch, LayerOptions, Layering};
 
@@ -81,12 +81,14 @@ fn directory(
         Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error("read")(source)),
         _ => {}
     }
-    let work = tempfile::Builder::new().prefix(".minimage-").tempdir_in(parent).map_err(error("create"))?;
-    fs::set_permissions(work.path(), Permissions::from_mode(0o755)).map_err(error("create"))?;
+    let scratch = Scratch::create_in(parent).map_err(error("create"))?;
+    let work = scratch.path().join("files");
+    fs::create_dir(&work).map_err(error("create"))?;
+    fs::set_permissions(&work, Permissions::from_mode(0o755)).map_err(error("create"))?;
     let plan = layer::plan(closure, Layering::Single);
-    layer::write_dir(&plan, rootfs, epoch, work.path()).map_err(boxed)?;
+    layer::write_dir(&plan, rootfs, epoch, &work).map_err(boxed)?;
     // It takes the place of an empty directory, too.
-    fs::rename(work.path(), path).map_err(error("write"))
+    fs::rename(&work, path).map_err(error("write"))
 }
 
 fn tar(
@@ -105,14 +107,13 @@ fn tar(
     };
     let plan = layer::plan(closure, Layering::Single);
     let layers = layer::write(&plan, rootfs, epoch, &options, &layout, None).map_err(boxed)?;
-    let mut tar = scratch(path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-        .map_err(error("create"))?;
+    let tar = OutputFile::create(path).map_err(error("create"))?;
     let mut digest = Digest::of(b"");
     for layer in &layers {
         let mut blob = layout.open(&layer.descriptor).map_err(boxed)?;
-        io::copy(&mut blob, &mut tar).map_err(error("write"))?;
+        io::copy(&mut blob, &mut tar.file()).map_err(error("write"))?;
         digest = layer.diff_id.0;
     }
-    publish(tar, path).map_err(error("write"))?;
+    tar.publish().map_err(error("write"))?;
     Ok(digest)
 }

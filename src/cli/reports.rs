@@ -1,10 +1,9 @@
 //! Closure reports on the host: written where the user says, and kept in the cache for `why`.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tracing::debug;
@@ -13,7 +12,7 @@ use super::connection::Connection;
 use super::scratch::Scratch;
 use super::{Outcome, boxed, cache};
 use crate::explain::{Explain, Explanation, Failure};
-use crate::oci::{Digest, Platform, Reference, platform, publish, scratch};
+use crate::oci::{Digest, NewFile, OutputFile, Platform, Reference, platform};
 use crate::report::{MEDIA_TYPE, Report};
 
 /// The name of the report of the newest image in the cache.
@@ -63,16 +62,11 @@ impl Explain for ReportFileError {
 
 /// Writes `report` to `path`, whole or not at all.
 pub(super) fn write(report: &Report, path: &Path) -> Outcome {
-    let saved = save(report, path).and_then(|file| publish(file, path));
+    let saved = OutputFile::create(path).and_then(|output| {
+        output.file().write_all(report.to_json().as_bytes())?;
+        output.publish()
+    });
     saved.map_err(|source| boxed(ReportFileError::Write { path: path.to_owned(), source }))
-}
-
-/// Writes `report` to a file beside `path`, which has no name yet.
-fn save(report: &Report, path: &Path) -> io::Result<NamedTempFile> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = scratch(directory.unwrap_or(Path::new(".")))?;
-    io::Write::write_all(&mut file, report.to_json().as_bytes())?;
-    Ok(file)
 }
 
 /// Keeps `report` of the image `digest` in the cache. An image without it is as good: failing is not an error.
@@ -80,8 +74,9 @@ pub(super) fn remember(report: &Report, digest: Digest) {
     let Some(directory) = directory() else { return };
     // Without waiting for the disk: nothing is lost with them.
     let keep = |name: &str| {
-        let path = directory.join(name);
-        save(report, &path)?.persist(path).map(drop).map_err(|error| error.error)
+        let mut file = NewFile::create_in(&directory)?;
+        file.write_all(report.to_json().as_bytes())?;
+        file.persist(&directory.join(name)).map(drop)
     };
     let kept = fs::create_dir_all(&directory)
         .and_then(|()| keep(&format!("{}.json", digest.hex())))

@@ -1,7 +1,6 @@
 //! A finished image -> files for scripts: `--iidfile`, `--metadata-file`, `--image-refs`.
 
-use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +9,7 @@ use thiserror::Error;
 
 use super::{Outcome, boxed};
 use crate::explain::{Explain, Explanation};
-use crate::oci::{Config, Descriptor, Layout, LayoutError, Manifest, Reference, publish, scratch};
+use crate::oci::{Config, Descriptor, Layout, LayoutError, Manifest, OutputFile, Reference};
 
 /// Where to write what became of the image.
 #[derive(Debug, Args)]
@@ -58,12 +57,8 @@ impl ResultArguments {
     /// Removes what an earlier build wrote: if this one fails, nobody must take that for its result.
     pub(super) fn clear(&self) -> Outcome {
         for path in [&self.iidfile, &self.metadata_file, &self.image_refs].into_iter().flatten() {
-            match fs::remove_file(path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(boxed(ResultFileError { path: path.clone(), source }));
-                }
-                _ => {}
-            }
+            OutputFile::clear(path)
+                .map_err(|source| boxed(ResultFileError { path: path.clone(), source }))?;
         }
         Ok(())
     }
@@ -139,10 +134,9 @@ impl Finished<'_> {
 
 /// Writes a file, whole or not at all.
 fn save(path: &Path, text: &str) -> Outcome {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let saved = scratch(directory.unwrap_or(Path::new("."))).and_then(|mut file| {
-        io::Write::write_all(&mut file, text.as_bytes())?;
-        publish(file, path)
+    let saved = OutputFile::create(path).and_then(|output| {
+        output.file().write_all(text.as_bytes())?;
+        output.publish()
     });
     saved.map_err(|source| boxed(ResultFileError { path: path.to_owned(), source }))
 }

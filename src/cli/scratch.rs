@@ -56,7 +56,8 @@ impl Scratch {
         Self::create_in(&place).map_err(|source| boxed(ScratchError { place, source }))
     }
 
-    fn create_in(place: &Path) -> io::Result<Self> {
+    /// Makes a directory in `place`, and removes what killed builds left there.
+    pub(super) fn create_in(place: &Path) -> io::Result<Self> {
         sweep(place);
         for _ in 0..TRIES {
             let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
@@ -69,6 +70,11 @@ impl Scratch {
             }
         }
         Err(io::Error::other("somebody removes the directories made here"))
+    }
+
+    /// Returns the directory of the host.
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Returns a layout in the directory. It is not the directory itself: a layout has a lock of its own.

@@ -1,7 +1,7 @@
 //! `NAME.oci.tar`: one file that is an OCI archive and a docker archive, so that every engine loads it.
 
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 use tar::{EntryType, Header};
@@ -10,8 +10,8 @@ use thiserror::Error;
 use super::{Destination, PublishError, Published};
 use crate::layer::{END, padding};
 use crate::oci::{
-    Descriptor, Layout, LayoutError, Manifest, Named, Reference, canonical_json, digest_of, index_json,
-    platform, publish, scratch,
+    Descriptor, Layout, LayoutError, Manifest, Named, OutputFile, Reference, canonical_json, digest_of,
+    index_json, platform,
 };
 
 /// A file that holds one image.
@@ -40,10 +40,9 @@ impl Destination for Archive {
         names: &[Reference],
     ) -> Result<Published, PublishError> {
         let error = |action| move |source| PublishError::Archive { action, path: self.path.clone(), source };
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let file = scratch(directory.unwrap_or(Path::new("."))).map_err(error("create"))?;
+        let output = OutputFile::create(&self.path).map_err(error("create"))?;
         // Directly into a file, so that the kernel can copy blobs by itself.
-        let mut buffer = BufWriter::with_capacity(1 << 20, file.as_file());
+        let mut buffer = BufWriter::with_capacity(1 << 20, output.file());
         let written = write(layout, image, names, self.kind, &mut buffer);
         match written.and_then(|()| Ok(buffer.flush()?)) {
             Ok(()) => {}
@@ -51,7 +50,7 @@ impl Destination for Archive {
             Err(WriteError::Io(source)) => return Err(error("write")(source)),
         }
         drop(buffer);
-        publish(file, &self.path).map_err(error("write"))?;
+        output.publish().map_err(error("write"))?;
         Ok(Published { digest: layout.digest_of(image)?, names: names.to_vec() })
     }
 }

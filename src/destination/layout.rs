@@ -19,6 +19,8 @@ impl Destination for LayoutDirectory {
         image: &Descriptor,
         names: &[Reference],
     ) -> Result<Published, PublishError> {
+        // It may be the same layout.
+        layout.settle()?;
         let target = Layout::create(&self.path)?;
         for blob in layout.blobs_of(image)? {
             if !target.has(&blob)? {

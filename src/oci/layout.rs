@@ -4,17 +4,16 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::Advice;
-use tempfile::NamedTempFile;
 use thiserror::Error;
 use tracing::warn;
 
 use super::{
-    Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, MediaType, Reference, Sealed,
+    Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, MediaType, NewFile, Reference, Sealed,
     canonical_json, descriptor, digest_of,
 };
 use crate::explain::{Explain, Explanation};
@@ -25,6 +24,8 @@ const DOCUMENT_MAX: u64 = 8 << 20;
 const CHUNK: usize = 1 << 18;
 /// A piece of a blob of this many bytes is hashed while it is stored.
 const LARGE: usize = 1 << 18;
+/// How many files are waited for at once, until the disk has them.
+const SETTLED_AT_ONCE: usize = 16;
 /// How much of a blob the disk gets to write at once, in bytes.
 const STRETCH: u64 = 4 << 20;
 pub(super) const ANNOTATION_TAG: &str = "org.opencontainers.image.ref.name";
@@ -37,6 +38,8 @@ const INDEX_FILE: &str = "index.json";
 pub struct Layout {
     path: PathBuf,
     lifetime: Lifetime,
+    /// What was written, and the disk may not have yet.
+    unsettled: Arc<Mutex<Vec<File>>>,
 }
 
 /// Whether what is written must outlive a crash of the machine.
@@ -161,7 +164,7 @@ impl Layout {
         if !Self::is_at(path) {
             return Err(LayoutError::NoLayout { path: path.to_owned() });
         }
-        Ok(Self { path: path.to_owned(), lifetime: Lifetime::Lasting })
+        Ok(Self::new(path, Lifetime::Lasting))
     }
 
     /// Returns whether a layout is in the directory `path`.
@@ -169,8 +172,12 @@ impl Layout {
         path.join(LAYOUT_FILE).is_file() && path.join(INDEX_FILE).is_file()
     }
 
+    fn new(path: &Path, lifetime: Lifetime) -> Self {
+        Self { path: path.to_owned(), lifetime, unsettled: Arc::default() }
+    }
+
     fn with(path: &Path, lifetime: Lifetime) -> Result<Self, LayoutError> {
-        let layout = Self { path: path.to_owned(), lifetime };
+        let layout = Self::new(path, lifetime);
         let marker = path.join(LAYOUT_FILE);
         if marker.is_file() && layout.blobs().is_dir() {
             return Ok(layout);
@@ -187,7 +194,7 @@ impl Layout {
                     return Err(LayoutError::NotALayout { path: path.to_owned() });
                 }
             }
-            replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, lifetime)?;
+            layout.name(layout.document_file(br#"{"imageLayoutVersion":"1.0.0"}"#)?, &marker)?;
         }
         fs::create_dir_all(layout.blobs()).map_err(io("create"))?;
         drop(lock);
@@ -205,7 +212,7 @@ impl Layout {
     /// [`LayoutError::Io`].
     pub fn blob(&self) -> Result<BlobWriter, LayoutError> {
         let directory = self.blobs();
-        let file = scratch(&directory).map_err(|source| LayoutError::Io {
+        let file = NewFile::create_in(&directory).map_err(|source| LayoutError::Io {
             action: "create a file in",
             path: directory,
             source,
@@ -356,12 +363,63 @@ impl Layout {
         });
         manifests.extend(fresh);
         let bytes = canonical_json(&index_of(manifests)).map_err(|source| LayoutError::Json { source })?;
-        // First what the index refers to, then the index.
-        self.sync(&self.blobs())?;
-        replace(&self.path.join(INDEX_FILE), &bytes, self.lifetime)?;
-        self.sync(&self.path)?;
+        let index = self.document_file(&bytes)?;
+        // First what the index refers to, then the index: a crash shows the old one or the new one.
+        self.settle_with(Some(index.file()))?;
+        index.persist(&self.path.join(INDEX_FILE)).map_err(|source| self.io("write", source))?;
         drop(lock);
         Ok(())
+    }
+
+    /// Waits until the disk has everything that was written to the layout so far.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn settle(&self) -> Result<(), LayoutError> {
+        self.settle_with(None)
+    }
+
+    fn settle_with(&self, more: Option<&File>) -> Result<(), LayoutError> {
+        if self.lifetime == Lifetime::Temporary {
+            return Ok(());
+        }
+        let files = std::mem::take(&mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner));
+        let names = File::open(self.blobs()).map_err(|source| self.io("open", source))?;
+        let all: Vec<&File> = files.iter().chain([&names]).chain(more).collect();
+        // Side by side: the file system then writes its journal once for many of them.
+        for some in all.chunks(SETTLED_AT_ONCE) {
+            let settled = thread::scope(|scope| {
+                let syncing: Vec<_> = some.iter().map(|file| scope.spawn(move || file.sync_all())).collect();
+                let join = |sync: thread::ScopedJoinHandle<'_, io::Result<()>>| {
+                    sync.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                // Each is waited for, whatever the ones before say.
+                syncing.into_iter().map(join).collect::<Vec<_>>()
+            });
+            settled.into_iter().collect::<io::Result<()>>().map_err(|source| self.io("write", source))?;
+        }
+        Ok(())
+    }
+
+    /// Returns a file that holds `bytes`, and is still to be named.
+    fn document_file(&self, bytes: &[u8]) -> Result<NewFile, LayoutError> {
+        let mut file =
+            NewFile::create_in(&self.path).map_err(|source| self.io("create a file in", source))?;
+        file.write_all(bytes).map_err(|source| self.io("write", source))?;
+        Ok(file)
+    }
+
+    /// Gives `file` its name. The disk has it when [`Layout::settle`] returns.
+    fn name(&self, file: NewFile, path: &Path) -> Result<(), LayoutError> {
+        let file = file.persist(path).map_err(|source| self.io("write", source))?;
+        if self.lifetime == Lifetime::Lasting {
+            self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+        }
+        Ok(())
+    }
+
+    fn io(&self, action: &'static str, source: io::Error) -> LayoutError {
+        LayoutError::Io { action, path: self.path.clone(), source }
     }
 
     fn lock(&self) -> Result<File, LayoutError> {
@@ -370,15 +428,6 @@ impl Layout {
         rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|errno| io(errno.into()))?;
         Ok(directory)
-    }
-
-    /// Makes the names in `directory` outlive a crash.
-    fn sync(&self, directory: &Path) -> Result<(), LayoutError> {
-        if self.lifetime == Lifetime::Temporary {
-            return Ok(());
-        }
-        let synced = File::open(directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|source| LayoutError::Io { action: "write", path: directory.to_owned(), source })
     }
 
     fn blobs(&self) -> PathBuf {
@@ -442,41 +491,11 @@ fn read_document(path: &Path) -> Result<Vec<u8>, LayoutError> {
     Ok(bytes)
 }
 
-/// Writes `bytes` to `path` such that a reader sees the old file or the new one, never a part.
-fn replace(path: &Path, bytes: &[u8], lifetime: Lifetime) -> Result<(), LayoutError> {
-    let io = |source| LayoutError::Io { action: "write", path: path.to_owned(), source };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = scratch(directory).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    finish(file, path, lifetime).map_err(io)
-}
-
-/// Makes a file without a name of its own in `directory`, with the mode that any new file of this process has.
-pub(crate) fn scratch(directory: &Path) -> io::Result<NamedTempFile> {
-    // Opened here, as tempfile puts its random name into errors.
-    let create = |path: &Path| File::options().read(true).write(true).create_new(true).mode(0o666).open(path);
-    tempfile::Builder::new().make_in(directory, create)
-}
-
-/// Flushes `file` to the disk and gives it its name.
-pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<()> {
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-fn finish(file: NamedTempFile, path: &Path, lifetime: Lifetime) -> io::Result<()> {
-    match lifetime {
-        Lifetime::Lasting => publish(file, path),
-        Lifetime::Temporary => file.persist(path).map(drop).map_err(|error| error.error),
-    }
-}
-
 /// A blob that is being written. Dropped, it is gone; [`commit`](BlobWriter::commit) makes it visible.
 #[derive(Debug)]
 pub struct BlobWriter {
     layout: Layout,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<NewFile>,
     copy: Option<Box<BlobWriter>>,
     hasher: Hasher,
     size: u64,
@@ -538,7 +557,7 @@ impl BlobWriter {
         if self.layout.lifetime == Lifetime::Lasting && fresh >= STRETCH {
             // On Linux this starts the writing of the pages, and waits for none (PostgreSQL does the same). It is a
             // hint: whatever it returns, the end waits for all of them.
-            let file = self.file.get_ref().as_file();
+            let file = self.file.get_ref().file();
             let _ = rustix::fs::fadvise(file, self.started, NonZeroU64::new(fresh), Advice::DontNeed);
             self.started = written;
         }
@@ -571,14 +590,13 @@ impl BlobWriter {
         if let Some(Err(error)) = self.copy.map(|copy| copy.persist(digest)) {
             warn!(%error, "a blob is not kept");
         }
-        let directory = self.layout.blobs();
-        let path = self.layout.blob_path(digest);
-        let io = |source| LayoutError::Io { action: "write a blob in", path: directory, source };
-        let file = match self.file.into_inner() {
-            Ok(file) => file,
-            Err(error) => return Err(io(error.into_error())),
-        };
-        finish(file, &path, self.layout.lifetime).map_err(io)
+        let Self { layout, file, .. } = self;
+        let file = file.into_inner().map_err(|error| LayoutError::Io {
+            action: "write a blob in",
+            path: layout.blobs(),
+            source: error.into_error(),
+        })?;
+        layout.name(file, &layout.blob_path(digest))
     }
 
     fn error(&self, source: io::Error) -> LayoutError {

@@ -4,6 +4,7 @@ mod digest;
 mod facts;
 mod find;
 mod layout;
+mod new_file;
 mod parts;
 pub mod platform;
 mod reference;
@@ -13,7 +14,8 @@ pub use digest::{DiffId, Digest, DigestError, Hasher, descriptor, digest_of};
 pub use facts::ImageFacts;
 pub use find::{FindError, Wanted, find, named};
 pub use layout::{BlobWriter, Layout, LayoutError, Named, names_of};
-pub(crate) use layout::{entries, index_json, index_of, publish, scratch};
+pub(crate) use layout::{entries, index_json, index_of};
+pub(crate) use new_file::{NewFile, OutputFile};
 pub use oci_spec::image::{
     Arch, Config as RuntimeConfig, ConfigBuilder as RuntimeConfigBuilder, Descriptor, History,
     HistoryBuilder, ImageConfiguration as Config, ImageConfigurationBuilder as ConfigBuilder,

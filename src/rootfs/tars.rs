@@ -14,7 +14,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::layers::LayersError;
 use crate::formats::{ReadAt, Stamp};
-use crate::oci::{Descriptor, DiffId, Digest, Hasher, Layout};
+use crate::oci::{Descriptor, DiffId, Digest, Hasher, Layout, NewFile};
 
 /// The largest tar of one layer, in bytes.
 const TAR_MAX: u64 = 64 << 30;
@@ -72,12 +72,12 @@ impl Tars {
         let (digest, file) = match Packing::of(&blob).map_err(unreadable)? {
             Packing::None => (copied(&mut blob, &mut io::sink(), TAR_MAX).map_err(unreadable)?, blob),
             packing => {
-                let mut inflated = Inflated::create(self)?;
+                let inflated = Inflated::create(kept.as_deref())?;
                 let digest = packing.inflate(blob, layer.size(), inflated.file()).map_err(unreadable)?;
                 if digest != diff_id.0 {
                     return Err(LayersError::OtherTar { blob: name, diff_id });
                 }
-                (digest, inflated.finish(kept.as_deref())?)
+                (digest, inflated.finish()?)
             }
         };
         if digest != diff_id.0 {
@@ -99,9 +99,9 @@ impl Tar {
             Packing::None => file,
             packing => {
                 let size = file.metadata().map_err(unreadable)?.len();
-                let mut inflated = Inflated::create(&Tars::Passing)?;
+                let inflated = Inflated::create(None)?;
                 packing.inflate(file, size, inflated.file()).map_err(unreadable)?;
-                inflated.finish(None)?
+                inflated.finish()?
             }
         };
         Self::new(file, None).map_err(unreadable)
@@ -128,7 +128,8 @@ impl Packing {
     }
 
     /// Writes what is in `blob`, of `size` bytes, to `tar`, and returns its digest.
-    fn inflate(self, blob: File, size: u64, tar: &mut File) -> io::Result<Digest> {
+    fn inflate(self, blob: File, size: u64, mut tar: &File) -> io::Result<Digest> {
+        let tar = &mut tar;
         let limit = size.saturating_mul(RATIO_MAX).clamp(RATIO_FREE, TAR_MAX);
         let mut blob = BufReader::with_capacity(CHUNK, blob);
         match self {
@@ -141,42 +142,43 @@ impl Packing {
 
 /// A tar that is being inflated.
 enum Inflated {
-    Named(tempfile::NamedTempFile),
-    Unnamed(File),
+    /// It will be at this path.
+    Kept(NewFile, PathBuf),
+    Passing(File),
 }
 
 impl Inflated {
-    fn create(tars: &Tars) -> Result<Self, LayersError> {
+    fn create(kept: Option<&Path>) -> Result<Self, LayersError> {
         let error = |path: &Path| {
             let path = path.to_owned();
             move |source| LayersError::Io { action: "create a file in", path, source }
         };
-        match tars {
-            Tars::Kept(directory) => {
+        match kept {
+            Some(path) => {
+                let directory = path.parent().unwrap_or(Path::new("."));
                 fs::create_dir_all(directory).map_err(error(directory))?;
-                crate::oci::scratch(directory).map(Self::Named).map_err(error(directory))
+                let file = NewFile::create_in(directory).map_err(error(directory))?;
+                Ok(Self::Kept(file, path.to_owned()))
             }
-            Tars::Passing => tempfile::tempfile().map(Self::Unnamed).map_err(error(&std::env::temp_dir())),
+            None => tempfile::tempfile().map(Self::Passing).map_err(error(&std::env::temp_dir())),
         }
     }
 
-    fn file(&mut self) -> &mut File {
+    fn file(&self) -> &File {
         match self {
-            Self::Named(file) => file.as_file_mut(),
-            Self::Unnamed(file) => file,
+            Self::Kept(file, _) => file.file(),
+            Self::Passing(file) => file,
         }
     }
 
     /// Gives the file its name, if it has one to get.
-    fn finish(self, path: Option<&Path>) -> Result<File, LayersError> {
-        match (self, path) {
-            (Self::Named(file), Some(path)) => file.persist(path).map_err(|error| LayersError::Io {
-                action: "write",
-                path: path.to_owned(),
-                source: error.error,
-            }),
-            (Self::Named(file), None) => Ok(file.into_file()),
-            (Self::Unnamed(file), _) => Ok(file),
+    fn finish(self) -> Result<File, LayersError> {
+        match self {
+            Self::Kept(file, path) => {
+                let error = |source| LayersError::Io { action: "write", path: path.clone(), source };
+                file.persist(&path).map_err(error)
+            }
+            Self::Passing(file) => Ok(file),
         }
     }
 }
@@ -196,9 +198,9 @@ fn is_settled(metadata: &fs::Metadata) -> bool {
 }
 
 fn write_note(path: &Path, state: &str) -> io::Result<()> {
-    let mut file = crate::oci::scratch(path.parent().unwrap_or(Path::new(".")))?;
+    let mut file = NewFile::create_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(state.as_bytes())?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    file.persist(path).map(drop)
 }
 
 /// Copies all of `from`, and returns its digest.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::key::Key;
-use crate::oci::{Digest, scratch};
+use crate::oci::{Digest, NewFile};
 
 /// The largest file that is read, in bytes: the groups of 4 TiB.
 const FILE_MAX: u64 = 256 << 20;
@@ -46,10 +46,9 @@ impl Writer {
     pub(super) fn write(mut self, path: &Path) -> io::Result<()> {
         let key = Key::of(&self.0);
         self.key(key);
-        let mut file = scratch(path.parent().unwrap_or(Path::new(".")))?;
+        let mut file = NewFile::create_in(path.parent().unwrap_or(Path::new(".")))?;
         file.write_all(&self.0)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        file.persist(path).map(drop)
     }
 }
 
