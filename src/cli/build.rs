@@ -22,7 +22,7 @@ use crate::closure::Closure;
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, PushMode, Registry};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::image;
-use crate::layer::{self, Cache, LayerPlan};
+use crate::layer::{self, Cache, CacheError, LayerError, LayerPlan};
 use crate::oci::{Config, Descriptor, Layout, Reference, platform};
 use crate::path::RawPath;
 use crate::report::{EntryRecord, MEDIA_TYPE, Report as ClosureReport};
@@ -155,7 +155,14 @@ impl Part {
         console: &mut Console,
     ) -> Result<Descriptor, Box<dyn Explain>> {
         let Self { spec, rootfs, closure: _, plan, config, report } = self;
-        let layers = layer::write(plan, &**rootfs, spec.epoch, &spec.layers, layout, cache).map_err(boxed)?;
+        let is_in_cache = cache.is_some_and(|cache| cache.layout().path() == layout.path());
+        let failed = |error| match error {
+            // A place that the user did not name, and need not use.
+            LayerError::Layout(error) if is_in_cache => boxed(CacheError::Layout(error)),
+            error => boxed(error),
+        };
+        let layers =
+            layer::write(plan, &**rootfs, spec.epoch, &spec.layers, layout, cache).map_err(failed)?;
         info!(layers = layers.len(), "layers written");
         let annotations = &spec.config.annotations;
         let image =

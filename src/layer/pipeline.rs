@@ -35,7 +35,7 @@ pub(super) struct Known<'a> {
     /// What the groups held when they were read last.
     pub(super) groups: GroupTable,
     /// The members that need not be made again.
-    pub(super) members: Members<'a>,
+    pub(super) members: &'a Members<'a>,
     /// As [`Reader`] has it.
     pub(super) settled: i128,
 }
@@ -148,7 +148,7 @@ fn compress(jobs: &Mutex<Receiver<Job>>, compression: Compression, known: Option
         let mut member = pool.take();
         let done = match known {
             None => encoder.encode(&mut group, &mut member).map(|()| Done { member, keys: None }),
-            Some(known) => remembered(&mut encoder, &mut group, member, key, &known.members),
+            Some(known) => remembered(&mut encoder, &mut group, member, key, known.members),
         };
         pool.give(group);
         // If nobody wants the member, the writer has failed and the reader will notice.

@@ -1,11 +1,12 @@
 //! A layer plan + the source -> blobs in a layout.
 
+use std::cell::OnceCell;
 use std::io;
 
 use thiserror::Error;
 use tracing::debug;
 
-use super::cache::{Cache, GroupTable, Key, LayerKey, Made};
+use super::cache::{Cache, GroupTable, Key, LayerKey, Made, Members};
 use super::groups;
 use super::pipeline::{self, Known, Notes, Task, Written};
 use super::plan::LayerPlan;
@@ -86,11 +87,13 @@ pub fn write(
     layout: &Layout,
     cache: Option<&Cache>,
 ) -> Result<Vec<Layer>, LayerError> {
+    // Looked for once, and only if a layer must be made.
+    let members = OnceCell::new();
     let layer = |layer| {
         let task = Task { layer, rootfs, epoch, options, known: None };
         match cache {
             None => fresh(&task, layout.blob()?, layout).map(|(layer, _)| layer),
-            Some(cache) => cached(task, layout, cache),
+            Some(cache) => cached(task, layout, cache, &members),
         }
     };
     plan.layers.iter().map(layer).collect()
@@ -108,7 +111,12 @@ fn fresh(task: &Task<'_>, blob: BlobWriter, layout: &Layout) -> Result<(Layer, N
 }
 
 /// Finds the layer in the cache, or makes it with what is there.
-fn cached<'a>(mut task: Task<'a>, layout: &Layout, cache: &'a Cache) -> Result<Layer, LayerError> {
+fn cached<'a>(
+    mut task: Task<'a>,
+    layout: &Layout,
+    cache: &'a Cache,
+    members: &'a OnceCell<Members<'a>>,
+) -> Result<Layer, LayerError> {
     let compression = task.options.compression;
     let groups_file = cache.groups_file(task.layer, task.rootfs.name());
     let groups = cache.groups(&groups_file);
@@ -119,7 +127,8 @@ fn cached<'a>(mut task: Task<'a>, layout: &Layout, cache: &'a Cache) -> Result<L
         debug!(digest = %descriptor.digest(), "layer found");
         return Ok(Layer { descriptor, diff_id, name: task.layer.name.clone() });
     }
-    task.known = Some(Known { groups, members: cache.members(compression), settled: cache.settled() });
+    let members = members.get_or_init(|| cache.members(compression));
+    task.known = Some(Known { groups, members, settled: cache.settled() });
     let mut blob = layout.blob()?;
     // A cache that holds bytes as they are in the source saves nobody anything.
     if compression.algorithm() != Algorithm::None && layout.path() != cache.layout().path() {
@@ -461,6 +470,10 @@ zstd 19 2556526 sha256:723e51b45e64c7c118012bddf86bfb840974c75ddcfc3218f1faaee4d
         });
         let cache = scene.cache();
         assert!(matches!(scene.cache().prune(0), Err(CacheError::InUse { .. })));
+        let other = scene.cache();
+        assert!(matches!(cache.prune(0), Err(CacheError::InUse { .. })));
+        assert!(matches!(other.prune(0), Err(CacheError::InUse { .. })), "the one that asked is still there");
+        drop(other);
         let used = cache.usage();
         assert_eq!(cache.prune(used.bytes).unwrap().kept, used);
         assert!(cache.prune(used.bytes - 1).unwrap().kept.bytes < used.bytes);

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use minimage::oci::Digest;
+use rustix::fs::{CWD, Mode, OFlags};
 use tempfile::TempDir;
 
 use crate::command::isolate;
@@ -78,6 +79,22 @@ fn check(layout: &Path) {
     }
 }
 
+/// Returns the files below `directory` that have not got their names.
+fn unfinished(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let unfinished = |path: PathBuf| match path.file_name() {
+        Some(name) if name.as_encoded_bytes().starts_with(b".") => vec![path],
+        _ => unfinished(&path),
+    };
+    entries.flatten().flat_map(|entry| unfinished(entry.path())).collect()
+}
+
+/// Returns whether files in `directory` can do without a name.
+fn takes_unnamed_files(directory: &Path) -> bool {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY;
+    rustix::fs::openat(CWD, directory, flags, Mode::RUSR).is_ok()
+}
+
 /// Returns how many files are below `directory`.
 fn count(directory: &Path) -> usize {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
@@ -102,6 +119,11 @@ fn a_killed_build_leaves_nothing_wrong() {
         }
         let _ = build.kill();
         build.wait().unwrap();
+        if takes_unnamed_files(source.directory.path()) {
+            for place in ["cache", "layout"] {
+                assert_eq!(unfinished(&source.place(place)), [""; 0].map(PathBuf::from), "{files} files");
+            }
+        }
         for layout in ["layout", "layout", "other"] {
             assert_eq!(digest(source.build(&["env"], layout)), expected, "killed at {files} files");
             check(&source.place(layout));
@@ -147,6 +169,25 @@ fn the_file_system_does_not_matter() {
         assert_eq!(digest(memory.build(&["env"], layout)), expected);
         check(&memory.place(layout));
     }
+}
+
+/// There may be more of them than files that a process can have open.
+#[test]
+fn a_cache_with_many_blobs_does_not_matter() {
+    let source = Source::new(1 << 20);
+    let expected = digest(source.build(&["env"], "layout"));
+    let cache = source.place("cache/v1");
+    let index = fs::read_dir(cache.join("members")).unwrap().next().unwrap().unwrap().path();
+    for number in 0..100 {
+        let name = Digest::of(format!("{number}").as_bytes()).hex();
+        fs::copy(&index, cache.join("members").join(&name)).unwrap();
+        fs::write(cache.join("blobs/blobs/sha256").join(&name), b"not what the index says").unwrap();
+    }
+    // The layer itself is not known any more.
+    fs::remove_dir_all(cache.join("layers")).unwrap();
+    let limited = ["sh", "-c", "ulimit -n 64 && exec \"$@\"", "sh"];
+    assert_eq!(digest(source.build(&limited, "another")), expected);
+    check(&source.place("another"));
 }
 
 /// A build leaves no more in the cache than it may hold: what was of use longest ago goes.

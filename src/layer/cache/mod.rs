@@ -12,7 +12,7 @@ mod prune;
 pub(super) use key::{Key, KeyHasher};
 pub use prune::{Pruned, Usage};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -265,9 +265,9 @@ impl Cache {
         }
     }
 
-    /// Returns all members that `compression` made, in blobs that are there.
+    /// Returns all members that `compression` made. Their blobs may be gone.
     pub(super) fn members(&self, compression: Compression) -> Members<'_> {
-        let mut members = Members { cache: self, places: HashMap::new(), files: HashMap::new() };
+        let mut members = Members { cache: self, places: HashMap::new(), damaged: Mutex::default() };
         let compressor = compressor_id(compression);
         for entry in fs::read_dir(self.path.join(MEMBERS)).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -309,7 +309,8 @@ pub(super) struct Made<'a> {
 pub(super) struct Members<'a> {
     cache: &'a Cache,
     places: HashMap<Key, (Digest, Member)>,
-    files: HashMap<Digest, Mutex<Option<File>>>,
+    /// Blobs in which nothing is believed.
+    damaged: Mutex<HashSet<Digest>>,
 }
 
 impl Members<'_> {
@@ -318,8 +319,6 @@ impl Members<'_> {
         if fields.text() != Some(compressor) {
             return;
         }
-        let Ok(file) = File::open(self.cache.layout.blob_path(blob)) else { return };
-        self.files.insert(blob, Mutex::new(Some(file)));
         let mut member = || Some((fields.key()?, fields.key()?, fields.number()?, fields.number()?));
         while let Some((group, key, offset, len)) = member() {
             if let Ok(len) = u32::try_from(len) {
@@ -331,17 +330,18 @@ impl Members<'_> {
     /// Puts the member that holds `group` in place of what `bytes` held, and returns its key; `None` if it must be made.
     pub(super) fn find(&self, group: Key, bytes: &mut Vec<u8>) -> Option<Key> {
         let (blob, member) = self.places.get(&group)?;
-        let file = self.files.get(blob)?;
+        let damaged = || self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged().contains(blob) {
+            return None;
+        }
+        // Open for no longer than this: a cache may hold more blobs than a process may have files.
+        let file = File::open(self.cache.layout.blob_path(*blob)).ok()?;
         bytes.resize(member.len as usize, 0);
-        let read = {
-            let file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.as_ref()?.read_exact_at(bytes, member.offset)
-        };
-        if read.is_ok() && Key::of(bytes) == member.key {
+        if file.read_exact_at(bytes, member.offset).is_ok() && Key::of(bytes) == member.key {
             return Some(member.key);
         }
         // What is damaged in one place is believed nowhere.
-        if file.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+        if damaged().insert(*blob) {
             self.cache.forget(*blob);
         }
         None

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::{Cache, CacheError, GROUPS, LAYERS, MEMBERS, TARS};
 
@@ -46,13 +47,14 @@ impl Cache {
     /// # Errors
     /// [`CacheError::InUse`] if a build is using the cache; [`CacheError::Io`].
     pub fn prune(&self, limit: u64) -> Result<Pruned, CacheError> {
-        match rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(CacheError::InUse { path: self.path.clone() }),
-            Err(errno) => return Err(self.error("lock", &self.path)(errno.into())),
-        }
-        let pruned = self.prune_locked(limit);
-        let _ = rustix::fs::flock(&self.lock, FlockOperation::LockShared);
+        let pruned = match rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => self.prune_locked(limit),
+            Err(Errno::WOULDBLOCK) => Err(CacheError::InUse { path: self.path.clone() }),
+            Err(errno) => Err(self.error("lock", &self.path)(errno.into())),
+        };
+        // Asking for more gives away what one has, even in vain (flock(2), "Converting a lock").
+        rustix::fs::flock(&self.lock, FlockOperation::LockShared)
+            .map_err(|errno| self.error("lock", &self.path)(errno.into()))?;
         pruned
     }
 
