@@ -22,7 +22,7 @@ struct Case {
 
 const OUT: &str = "-o type=oci,dest=$HOME/out.tar";
 
-const CASES: [Case; 33] = [
+const CASES: [Case; 36] = [
     Case {
         name: "missing-libraries",
         tree: "include debian\n/app/main elf needed=libq.so.1,libr.so.1\n/app/two elf needed=libs.so.1 runpath=/opt\n\
@@ -154,6 +154,9 @@ const CASES: [Case; 33] = [
     },
     Case { name: "output-unknown", tree: "", arguments: "build -o type=zip,dest=x /app/main" },
     Case { name: "reference-bad", tree: "", arguments: "build -t Upper/Case /app/main" },
+    Case { name: "layers-too-many", tree: "", arguments: "build --layers 200 /app/main" },
+    Case { name: "level-too-high", tree: "", arguments: "build --compression-level 13 /app/main" },
+    Case { name: "transport-unknown", tree: "", arguments: "build --from docker-daemon:app /app/main" },
     Case { name: "push-nowhere", tree: "", arguments: "build /app/main --push" },
     Case {
         name: "tree-of-a-script",

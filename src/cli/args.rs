@@ -119,7 +119,7 @@ pub(super) struct BuildArguments {
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(super) compression: Option<CompressionName>,
     /// How hard: 1 to 12 for gzip, 1 to 22 for zstd
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=22))]
     pub(super) compression_level: Option<u8>,
     #[command(flatten)]
     pub(super) results: ResultArguments,

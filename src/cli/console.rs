@@ -1,5 +1,6 @@
 //! Results, summaries and errors -> what people and scripts read.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -9,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
 use crate::explain::{Explain, Explanation, Failure};
+use crate::oci::ReferenceError;
+use crate::spec::{LayeringError, SourceError};
 
 /// Where a command reports to: data to standard output, words to standard error.
 pub(super) struct Console;
@@ -63,8 +66,21 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    Console::new().say(&usage_explanation(&error.render().to_string()).to_string());
+    let mut explanation = usage_explanation(&error.render().to_string());
+    // clap shows what is wrong with a value, and not what to do.
+    explanation.fixes.extend(error.source().map(fixes).unwrap_or_default());
+    Console::new().say(&explanation.to_string());
     ExitCode::from(Failure::Usage as u8)
+}
+
+/// Returns what to do about `error`, an error of ours behind one of clap's.
+fn fixes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let explained = [
+        error.downcast_ref::<LayeringError>().map(Explain::explain),
+        error.downcast_ref::<ReferenceError>().map(Explain::explain),
+        error.downcast_ref::<SourceError>().map(Explain::explain),
+    ];
+    explained.into_iter().flatten().flatten().flat_map(|explanation| explanation.fixes).collect()
 }
 
 /// Returns what clap says, in the form that all errors have.

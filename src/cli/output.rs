@@ -39,6 +39,8 @@ pub(super) enum OutputError {
     Stdout,
     #[error("there is no type; write type=oci,dest=PATH")]
     NoType,
+    #[error("there is no path; write dest=PATH")]
+    NoPath,
     #[error("type={kind} needs dest=PATH")]
     NoDestination { kind: &'static str },
     #[error("type={kind} takes no `{key}`")]
@@ -55,7 +57,8 @@ impl FromStr for OutputSpec {
                 part.split_once('=').ok_or_else(|| OutputError::NoValue { part: part.to_owned() })?;
             match key {
                 "type" => kind = Some(value),
-                "dest" if value == "-" => return Err(OutputError::Stdout),
+                "dest" if matches!(value, "-" | "/dev/stdout") => return Err(OutputError::Stdout),
+                "dest" if value.is_empty() => return Err(OutputError::NoPath),
                 "dest" => path = Some(PathBuf::from(value)),
                 "tar" => is_tar = Some(boolean(key, value)?),
                 "docker" => is_docker = Some(boolean(key, value)?),
@@ -132,6 +135,8 @@ mod tests {
             "type=local",
             "type=tar,dest=a,docker=false",
             "type=oci,dest=-",
+            "type=oci,dest=/dev/stdout",
+            "type=oci,dest=",
         ] {
             assert!(bad.parse::<OutputSpec>().is_err(), "{bad}");
         }
