@@ -76,6 +76,12 @@ impl ImageConfig {
         }
     }
 
+    /// Returns the names of the variables of the environment.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
+        self.words("Env").iter().map(name).collect()
+    }
+
     /// Returns where the program `word` is looked for: a relative path counts from the working directory.
     fn in_workdir(&self, word: &str) -> String {
         let directory = self.runtime("WorkingDir").and_then(Value::as_str).unwrap_or("/");

@@ -48,6 +48,8 @@ pub(crate) struct Request {
     pub(crate) user: String,
     /// PATH of the image.
     pub(crate) path: Vec<String>,
+    /// The names of the variables that its environment has.
+    pub(crate) variables: Vec<String>,
     /// The build file's name, for messages.
     pub(crate) file: String,
 }
@@ -195,6 +197,7 @@ mod tests {
             roots: (0..5000).map(what).collect(),
             user: "games".to_owned(),
             path: vec!["/bin".to_owned()],
+            variables: vec!["PATH".to_owned()],
             file: "Dockerfile".to_owned(),
         };
         let arguments = to_arguments(&request).unwrap();

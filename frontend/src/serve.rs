@@ -174,6 +174,7 @@ fn plan(
         roots,
         user: config.user(),
         path: config.path(),
+        variables: config.variables(),
         file: file.map_or_else(|| "Dockerfile".to_owned(), |file| file.filename.clone()),
     };
     Ok(Planned { request, stages: inputs, base })

@@ -272,6 +272,11 @@ fn minimised(
             return Ok(outcome);
         }
     };
+    // The config is the build file's. It is not changed here, as a cache keeps files only.
+    for (name, value) in resolution.env.iter().filter(|(name, _)| !request.variables.contains(name)) {
+        let text = format!("what is kept needs a variable of the environment; write `ENV {name}={value}`");
+        outcome.warnings.push(Finding { lines: (0, 0), text });
+    }
     let epoch = Epoch::parse(&request.epoch.to_string())?;
     let mut plan = layer::plan(&resolution.closure, Layering::Single);
     if request.settings.base == Base::Keep {

@@ -200,6 +200,22 @@ CMD ["/bin/scan"]
 "#;
 
 /// An SBOM is of what is left, provenance tells how it came about.
+/// A cache keeps the files of a step and nothing else, so the config stays the build file's.
+#[test]
+fn variables_that_a_rule_wants_are_told() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let context = workspace.path("context");
+    fs::create_dir(&context).unwrap();
+    let dockerfile =
+        "# syntax=minimage --with=locale=C.utf8\nFROM debian:bookworm\nENTRYPOINT [\"/bin/ls\"]\n";
+    let said = ["what is kept needs a variable of the environment; write `ENV LANG=C.utf8`"];
+    for (more, expected) in [("", &said[..]), ("ENV LANG=C.UTF-8\n", &[])] {
+        fs::write(context.join("Dockerfile"), format!("{dockerfile}{more}")).unwrap();
+        assert_eq!(buildkit.builder().progress(&context, &[]).warnings, expected, "{more}");
+    }
+}
+
 #[test]
 fn attestations() {
     let Some(buildkit) = BuildKit::client() else { return };
