@@ -1,10 +1,7 @@
 //! Files and trees -> the closure: what the user names, and what something implies.
 
-use std::rc::Rc;
-
 use super::collect::{Collector, Depth};
 use super::left_out::LeftOut;
-use super::object::Object;
 use super::place::{Landing, landing};
 use super::problem::{Problem, ResolveError};
 use crate::closure::{Access, Cause, Content, Demand, Met};
@@ -215,7 +212,7 @@ impl Collector<'_> {
                 self.take_executable(source, to, Depth(1))?;
             }
             Ok(object) if object.elf.is_dynamic && object.elf.interp.is_none() => {
-                if let Err(why) = self.take_plugin(&object, to, &[])? {
+                if let Err(why) = self.take_library_alone(&object, to)? {
                     self.warn(format!("`{source}` may not load: {why}"));
                 }
             }
@@ -257,29 +254,23 @@ impl Collector<'_> {
             return Ok(Implied::Taken(real.clone()));
         }
         if let Ok(object) = self.resolver.object(real, node)? {
-            if let Err(why) = self.check_loadable(&object, programs)? {
-                self.left_out.insert(LeftOut::Unloadable { path: path.clone(), why });
-                return Ok(Implied::Left);
-            }
+            let host = match self.check_loadable(&object, programs)? {
+                Ok(host) => host,
+                Err(why) => {
+                    self.left_out.insert(LeftOut::Unloadable { path: path.clone(), why });
+                    return Ok(Implied::Left);
+                }
+            };
             self.closure.take(self.rootfs(), demand)?;
-            self.take_implied_object(&object, programs)?;
+            if let Some(host) = host {
+                self.take_hosted(&object, &object.path, host)?;
+            } else if object.elf.interp.is_some() && node.mode & 0o111 != 0 {
+                self.take_executable(&object.path, &object.path, Depth(1))?;
+            }
         } else {
             self.closure.take(self.rootfs(), demand)?;
         }
         Ok(Implied::Taken(real.clone()))
-    }
-
-    fn take_implied_object(&mut self, object: &Rc<Object>, programs: &[usize]) -> Result<(), ResolveError> {
-        let elf = &object.elf;
-        if elf.interp.is_some() {
-            if object.node.mode & 0o111 != 0 {
-                self.take_executable(&object.path, &object.path, Depth(1))?;
-            }
-        } else if elf.is_dynamic && !elf.is_static() {
-            // Checked before it was taken.
-            let _ = self.take_plugin(object, &object.path, programs)?;
-        }
-        Ok(())
     }
 
     /// Returns why `real` is never taken by implication, if it is not.

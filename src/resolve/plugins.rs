@@ -12,7 +12,7 @@ use super::{Circumstances, Linkage, LoaderConfig, Privilege};
 use crate::path::{RawPath, RootPath, show};
 
 /// Where a library is loaded.
-struct Host {
+pub(super) struct Host {
     program: Rc<Object>,
     /// Where the program is in the image.
     path: RootPath,
@@ -26,24 +26,25 @@ struct Host {
 pub(super) type Complaint = String;
 
 impl Collector<'_> {
-    /// Returns why the ELF file `object` would not load, as a program or in one of `programs`.
+    /// Returns where the library `object` is loaded, `None` if it needs nobody or is a program; or why it would not load,
+    /// in one of `programs` or by itself.
     pub(super) fn check_loadable(
         &self,
         object: &Rc<Object>,
         programs: &[usize],
-    ) -> Result<Result<(), Complaint>, ResolveError> {
+    ) -> Result<Result<Option<Host>, Complaint>, ResolveError> {
         let elf = &object.elf;
         if elf.is_static() || !elf.is_dynamic {
-            return Ok(Ok(()));
+            return Ok(Ok(None));
         }
         if elf.interp.is_none() {
-            return Ok(self.host(object, programs)?.map(drop));
+            return self.host(object, programs);
         }
         let hwcaps = self.cpus(object).pop().unwrap_or_default();
         let circumstances = Circumstances { privilege: Privilege::Plain, hwcaps, loads: Vec::new() };
         match self.resolver.linkage(object, &circumstances) {
-            Ok(Linkage::Static) => Ok(Ok(())),
-            Ok(Linkage::Dynamic { list, .. }) => Ok(self.complaint(&list).map_or(Ok(()), Err)),
+            Ok(Linkage::Static) => Ok(Ok(None)),
+            Ok(Linkage::Dynamic { list, .. }) => Ok(self.complaint(&list).map_or(Ok(None), Err)),
             Err(ResolveError::Incomplete { problems }) => {
                 Ok(Err(problems.first().map(ToString::to_string).unwrap_or_default()))
             }
@@ -51,22 +52,29 @@ impl Collector<'_> {
         }
     }
 
-    /// Takes what the library `object` needs when one of `programs` loads it, or the usual loader of its machine; it is
-    /// at `to` in the image.
-    pub(super) fn take_plugin(
+    /// Takes what the library `object` needs by itself; it is at `to` in the image.
+    pub(super) fn take_library_alone(
         &mut self,
         object: &Rc<Object>,
         to: &RootPath,
-        programs: &[usize],
     ) -> Result<Result<(), Complaint>, ResolveError> {
-        let Host { program, path, circumstances, interp, config, list } = match self.host(object, programs)? {
-            Ok(Some(host)) => host,
-            Ok(None) => return Ok(Ok(())),
-            Err(complaint) => return Ok(Err(complaint)),
-        };
+        Ok(match self.host(object, &[])? {
+            Ok(Some(host)) => Ok(self.take_hosted(object, to, host)?),
+            Ok(None) => Ok(()),
+            Err(complaint) => Err(complaint),
+        })
+    }
+
+    /// Takes what the library `object` needs when `host` loads it; it is at `to` in the image.
+    pub(super) fn take_hosted(
+        &mut self,
+        object: &Rc<Object>,
+        to: &RootPath,
+        host: Host,
+    ) -> Result<(), ResolveError> {
+        let Host { program, path, circumstances, interp, config, list } = host;
         let path = if program.path == object.path { to.clone() } else { path };
-        self.take_list(&program, &path, circumstances, (&interp, config), &list)?;
-        Ok(Ok(()))
+        self.take_list(&program, &path, circumstances, (&interp, config), &list)
     }
 
     /// Returns the first of `programs` that can load `object`, or the object itself where none can or none is given;
