@@ -108,25 +108,41 @@ async fn reach(
     let (secure, plain) = (parse("https")?, parse("http")?);
     let found = |origin: &Url, answer| Ok((origin.clone(), answer));
     let insecure = transport.clients.is_insecure(&secure);
-    if !insecure && !is_loopback(&secure) {
-        return found(&secure, ping(transport, &secure, &retry, Tries::All, observer).await?);
-    }
     if insecure && !is_loopback(&secure) {
-        let error = match ping(transport, &secure, &retry, Tries::One, observer).await {
+        let error = match ping_once(transport, &secure).await {
             Ok(answer) => return found(&secure, answer),
             Err(error) => error,
         };
-        return match ping(transport, &plain, &retry, Tries::All, observer).await {
+        return match ping(transport, &plain, &retry, observer).await {
             Ok(answer) if !wants_tls(&answer) => found(&plain, answer),
+            Err(plain) if !error.is_about_tls() => Err(plain),
             _ => Err(error),
         };
     }
+    if !is_loopback(&secure) {
+        return found(&secure, ping(transport, &secure, &retry, observer).await?);
+    }
     // Nobody listens in on this machine, and the first request is not worth to be listened to. So plain http goes first:
     // it needs no root certificates, which take longer to read than an image that is there already takes to push.
-    match ping(transport, &plain, &retry, Tries::WhileAbsent, observer).await {
-        Ok(answer) if !wants_tls(&answer) => found(&plain, answer),
-        Err(error) if is_absent(&error) => Err(error),
-        _ => found(&secure, ping(transport, &secure, &retry, Tries::All, observer).await?),
+    let mut patience = Patience::new(&retry, observer, &plain);
+    loop {
+        let error = match ping_once(transport, &plain).await {
+            Ok(answer) if !wants_tls(&answer) => return found(&plain, answer),
+            Ok(_) => return found(&secure, ping(transport, &secure, &retry, observer).await?),
+            Err(error) => error,
+        };
+        // A server of https may answer by hanging up.
+        if error.is_broken() {
+            match ping_once(transport, &secure).await {
+                Ok(answer) => return found(&secure, answer),
+                Err(error) if error.is_about_tls() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        match Trouble::of_error(&error) {
+            Some(trouble) if patience.pause(&trouble).await => {}
+            _ => return Err(error),
+        }
     }
 }
 
@@ -135,45 +151,27 @@ fn wants_tls(answer: &Answer) -> bool {
     answer.status() == StatusCode::BAD_REQUEST || answer.url().scheme() == "https"
 }
 
-fn is_absent(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Unreachable { source, .. } if source.is_connect())
-}
-
-/// What is worth another try.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tries {
-    One,
-    /// There may be a registry soon.
-    WhileAbsent,
-    All,
-}
-
+/// Asks whether the API is at `origin`, until that is answered or no more tries are left.
 async fn ping(
     transport: &Transport,
     origin: &Url,
     retry: &Retry,
-    tries: Tries,
     observer: &dyn Observer,
 ) -> Result<Answer, RegistryError> {
+    let mut patience = Patience::new(retry, observer, origin);
+    loop {
+        let outcome = ping_once(transport, origin).await;
+        match Trouble::of(&outcome) {
+            Some(trouble) if patience.pause(&trouble).await => {}
+            _ => return outcome,
+        }
+    }
+}
+
+async fn ping_once(transport: &Transport, origin: &Url) -> Result<Answer, RegistryError> {
     let mut url = origin.clone();
     url.set_path("/v2/");
-    let call = Call::new(Method::GET, url);
-    let mut patience = Patience::new(retry, observer, &call.url);
-    loop {
-        let mut outcome = transport.once(&call, origin, None).await;
-        let again = match tries {
-            Tries::One => false,
-            Tries::WhileAbsent => outcome.as_ref().is_err_and(is_absent),
-            Tries::All => true,
-        };
-        if let Some(trouble) = Trouble::of(&outcome).filter(|_| again)
-            && patience.pause(&trouble).await
-        {
-            continue;
-        }
-        if let Ok(answer) = &mut outcome {
-            answer.drained().await;
-        }
-        return outcome;
-    }
+    let mut answer = transport.once(&Call::new(Method::GET, url), origin, None).await?;
+    answer.drained().await;
+    Ok(answer)
 }

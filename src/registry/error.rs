@@ -255,12 +255,33 @@ fn mentions(error: &dyn Error, word: &str) -> bool {
     false
 }
 
+/// Returns whether a request, a method and a URL, goes out in plain http.
+fn is_plain(request: &str) -> bool {
+    request.split_once(' ').is_some_and(|(_, url)| url.starts_with("http://"))
+}
+
 /// Returns whether the other side hung up because we did not prove who we are (RFC 8446 section 6.2).
 fn wants_ours(error: &dyn Error) -> bool {
     ["alert: CertificateRequired", "alert: BadCertificate"].iter().any(|alert| mentions(error, alert))
 }
 
 impl RegistryError {
+    /// Returns whether there was a connection, but no answer on it.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if !source.is_connect())
+    }
+
+    /// Returns whether the other side speaks TLS, and it is about who trusts whom.
+    pub(super) fn is_about_tls(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => {
+                ["certificate", "fatal alert"].iter().any(|word| mentions(source, word))
+            }
+            Self::CertificateFile { .. } => true,
+            _ => false,
+        }
+    }
+
     fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "registry-unreachable",
@@ -290,6 +311,9 @@ impl RegistryError {
             }
             Self::Unreachable { source, .. } if mentions(source, "certificate") => {
                 "put the registry's CA into `/etc/docker/certs.d/HOST:PORT/ca.crt`, or set `SSL_CERT_FILE`; to do without: `--insecure-registry HOST`"
+            }
+            Self::Unreachable { request, .. } if is_plain(request) => {
+                "check the registry's name, its port and the network"
             }
             Self::Unreachable { .. } => {
                 "check the registry's name, its port and the network; for plain http use `--insecure-registry HOST`"

@@ -391,6 +391,22 @@ fn nobody_at_the_port() {
     assert!(text.contains("refused"), "{text}");
 }
 
+/// The first connection of all is no other than those after it.
+#[test]
+fn a_first_connection_that_breaks_is_tried_again() {
+    let (bench, stub) =
+        (Bench::new(), Stub::start(|it| (it.target == "/v2/" && it.before < 2).then_some(Reply::Close)));
+    let image = bench.image(&[]);
+    bench.push(bench.options(), &image, &[format!("{}/app:1", stub.address)]).unwrap();
+    assert_eq!(bench.events()[..2], ["waiting 0 ms", "waiting 0 ms"]);
+
+    let stub = Stub::start(|_| Some(Reply::Close));
+    let (code, text) = told(bench.push(bench.options(), &image, &[format!("{}/app:1", stub.address)]));
+    assert_eq!(code, "registry-unreachable");
+    let request = format!("no answer to `GET http://{}/v2/`", stub.address);
+    assert!(text.contains(&request) && !text.contains("--insecure-registry"), "{text}");
+}
+
 #[test]
 fn silence_ends_in_time() {
     let bench = Bench::new();
