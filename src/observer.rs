@@ -24,6 +24,19 @@ pub enum NameOutcome {
     AlreadyThere,
 }
 
+/// What went wrong with a request that is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hitch {
+    /// The answer has this HTTP status.
+    Status(u16),
+    /// No connection came about.
+    Unreachable,
+    /// The connection broke.
+    Broken,
+    /// Nothing came in time.
+    Silence,
+}
+
 /// One step of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -70,6 +83,8 @@ pub enum Event<'a> {
     Waiting {
         /// Who is asked, as `host` or `host:port`.
         host: &'a str,
+        /// How it failed.
+        hitch: Hitch,
         /// How long the pause is.
         pause: Duration,
     },

@@ -196,7 +196,7 @@ impl Transport {
                                 state.tokens.insert(scopes.to_vec(), token);
                                 text
                             }
-                            Err(error @ RegistryError::Refused { .. }) => {
+                            Err(error @ (RegistryError::Refused { .. } | RegistryError::NoRealm { .. })) => {
                                 refused = Some(error);
                                 continue;
                             }
@@ -240,9 +240,10 @@ impl Transport {
     /// Returns where tokens are had, if credentials may go there.
     async fn realm(&self, endpoint: &Endpoint, offer: &Challenge) -> Result<Realm, RegistryError> {
         let origin = endpoint.origin();
-        let text = offer.parameter("realm").unwrap_or_default();
+        let registry = || endpoint.registry().to_owned();
+        let text = offer.parameter("realm").ok_or_else(|| RegistryError::NoRealm { registry: registry() })?;
         let refused = |target: String, reason| RegistryError::Refused {
-            request: format!("the token service of {}", endpoint.registry()),
+            request: format!("the token service of {}", registry()),
             target,
             reason,
         };

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Identity, Url};
 
+use super::Limits;
 use super::error::{Refusal, RegistryError};
 
 /// How near an address is. What a registry may point at depends on how near it is itself.
@@ -68,12 +69,14 @@ pub(super) struct Clients {
     insecure: Vec<String>,
     certificates: Vec<PathBuf>,
     connect: Duration,
+    idle: Duration,
     made: Mutex<HashMap<(String, Vec<SocketAddr>), reqwest::Client>>,
 }
 
 impl Clients {
-    pub(super) fn new(insecure: Vec<String>, certificates: Vec<PathBuf>, connect: Duration) -> Self {
-        Self { insecure, certificates, connect, made: Mutex::default() }
+    pub(super) fn new(insecure: Vec<String>, certificates: Vec<PathBuf>, limits: &Limits) -> Self {
+        let Limits { connect, idle, .. } = *limits;
+        Self { insecure, certificates, connect, idle, made: Mutex::default() }
     }
 
     /// Returns whether the user accepts that this host cannot prove who it is.
@@ -105,7 +108,8 @@ impl Clients {
             .user_agent(concat!("minimage/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            .connect_timeout(self.connect);
+            .connect_timeout(self.connect)
+            .tcp_user_timeout(self.idle);
         if !addresses.is_empty() {
             builder = builder.resolve_to_addrs(url.host_str().unwrap_or_default(), addresses);
         }
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_public_registry_does_not_send_us_home() {
-        let clients = Clients::new(Vec::new(), Vec::new(), Duration::from_secs(1));
+        let clients = Clients::new(Vec::new(), Vec::new(), &Limits::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         for (registry, target, want) in [
             ("https://1.1.1.1/", "https://2.2.2.2/token", true),

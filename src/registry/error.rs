@@ -25,6 +25,14 @@ pub enum RegistryError {
         /// What the connection says.
         source: reqwest::Error,
     },
+    /// The connection broke in the middle of an answer, time and again.
+    #[error("the answer to `{request}` breaks off")]
+    BrokenOff {
+        /// What was asked.
+        request: String,
+        /// What the connection says.
+        source: reqwest::Error,
+    },
     /// The other side was too slow, or went silent.
     #[error("`{request}` was not done in {}", seconds(*limit))]
     TimedOut {
@@ -60,6 +68,14 @@ pub enum RegistryError {
         status: u16,
         /// What the registry says about it.
         messages: Vec<String>,
+        /// How long the registry asks to be left alone, if that is too long to wait for.
+        pause: Option<Duration>,
+    },
+    /// A registry wants a token, and does not say where to get one.
+    #[error("`{registry}` asks for a token, and does not say where to get one")]
+    NoRealm {
+        /// The registry.
+        registry: String,
     },
     /// The answer lacks something, or has something that makes no sense.
     #[error("the answer to `{request}` has no usable {what}")]
@@ -87,15 +103,23 @@ pub enum RegistryError {
         /// Why we do not go there.
         reason: Refusal,
     },
-    /// The bytes are not those that were asked for, or the registry holds others than it was sent.
-    #[error("`{what}` is {found}, not {expected}")]
-    DigestMismatch {
-        /// What was fetched or stored.
+    /// The bytes are not those that were asked for.
+    #[error("the registry sends other bytes than those of `{what}`")]
+    OtherBytes {
+        /// What was fetched.
         what: String,
-        /// Its right digest.
-        expected: Digest,
-        /// What it has instead; a text, as a registry can claim anything.
-        found: String,
+        /// The digest of what came, if it was not too much to tell.
+        found: Option<Digest>,
+    },
+    /// A registry says of something that it is something else.
+    #[error("to `{request}`, the registry says that the digest is {claimed}, and it is {digest}")]
+    WrongClaim {
+        /// What was asked.
+        request: String,
+        /// What the registry says; a text, as it can be anything.
+        claimed: String,
+        /// The digest of the bytes.
+        digest: Digest,
     },
     /// More or fewer bytes came than the descriptor says.
     #[error("`{what}` has {} {expected} bytes", if *.more { "more than its" } else { "fewer than its" })]
@@ -284,13 +308,16 @@ impl RegistryError {
 
     fn code(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "registry-unreachable",
+            Self::Unreachable { .. } | Self::BrokenOff { .. } => "registry-unreachable",
             Self::TimedOut { .. } => "registry-timeout",
             Self::Denied { .. } => "registry-denied",
             Self::NotFound { .. } => "image-not-found",
-            Self::Status { .. } | Self::BadAnswer { .. } | Self::RedirectLoop { .. } => "registry-error",
+            Self::Status { .. }
+            | Self::NoRealm { .. }
+            | Self::BadAnswer { .. }
+            | Self::RedirectLoop { .. } => "registry-error",
             Self::Refused { .. } => "registry-refused",
-            Self::DigestMismatch { .. } => "digest-mismatch",
+            Self::OtherBytes { .. } | Self::WrongClaim { .. } => "digest-mismatch",
             Self::SizeMismatch { .. } => "size-mismatch",
             Self::TooLarge { .. } | Self::Document { .. } | Self::Digest { .. } => "bad-manifest",
             Self::NoPlatform { .. } => "no-platform",
@@ -318,7 +345,10 @@ impl RegistryError {
             Self::Unreachable { .. } => {
                 "check the registry's name, its port and the network; for plain http use `--insecure-registry HOST`"
             }
-            Self::TimedOut { .. } => "try again, or check the network on the way to the registry",
+            Self::Status { pause: Some(_), .. } => "try again then",
+            Self::BrokenOff { .. } | Self::TimedOut { .. } => {
+                "try again, or check the network on the way to the registry"
+            }
             Self::Denied { credential: CredentialUse::Anonymous, .. } => {
                 "log in with `docker login REGISTRY` or `podman login REGISTRY`; no credentials were found"
             }
@@ -354,6 +384,19 @@ impl Explain for RegistryError {
                 explanation
                     .reasons
                     .extend(messages.iter().map(|message| format!("the registry says: {message}")));
+                if let Self::Status { pause: Some(pause), .. } = self {
+                    let pause = format!(
+                        "it asks to be left alone for {}, which is too long to wait",
+                        seconds(*pause)
+                    );
+                    explanation.reasons.push(pause);
+                }
+            }
+            Self::NoRealm { .. } => {
+                explanation.reasons.push("its `WWW-Authenticate: Bearer` has no `realm`".to_owned());
+            }
+            Self::OtherBytes { found: Some(found), .. } => {
+                explanation.reasons.push(format!("they have the digest {found}"));
             }
             Self::Refused { reason, .. } => explanation.reasons.push(reason.text().to_owned()),
             Self::NoPlatform { available, .. } => {

@@ -5,6 +5,7 @@
 
 mod auth;
 mod clients;
+mod complaint;
 mod credentials;
 mod document;
 mod endpoint;
@@ -119,7 +120,7 @@ pub struct Retry {
     pub first: Duration,
     /// The longest pause of our own.
     pub longest: Duration,
-    /// The longest pause that a registry can ask for.
+    /// The longest pause that a registry can ask for; if it asks for more, it is not tried again.
     pub asked_max: Duration,
 }
 
@@ -162,7 +163,7 @@ impl Client {
         };
         Self {
             transport: Transport {
-                clients: Clients::new(options.insecure_hosts, options.certificates, options.limits.connect),
+                clients: Clients::new(options.insecure_hosts, options.certificates, &options.limits),
                 retry: options.retry,
                 limits: options.limits,
             },

@@ -42,7 +42,7 @@ impl Client {
     /// index, if no platform is chosen. What the layout has already is not fetched, but checked.
     ///
     /// # Errors
-    /// [`RegistryError::NotFound`], [`RegistryError::NoPlatform`], [`RegistryError::DigestMismatch`]; all the others.
+    /// [`RegistryError::NotFound`], [`RegistryError::NoPlatform`], [`RegistryError::OtherBytes`]; all the others.
     pub async fn pull(
         &self,
         reference: &Reference,
@@ -261,12 +261,8 @@ async fn document(repository: &Repository<'_>, wanted: &Wanted) -> Result<Pulled
     }
     let stored = repository.manifest(&wanted.version).await?;
     let stored = stored.ok_or_else(|| RegistryError::NotFound { what: what() })?;
-    if let Some(expected) = wanted.digest.filter(|digest| *digest != stored.digest) {
-        return Err(RegistryError::DigestMismatch {
-            what: what(),
-            expected,
-            found: stored.digest.to_string(),
-        });
+    if wanted.digest.is_some_and(|digest| digest != stored.digest) {
+        return Err(RegistryError::OtherBytes { what: what(), found: Some(stored.digest) });
     }
     let size = stored.bytes.len() as u64;
     if let Some(expected) = wanted.size.filter(|expected| *expected != size) {
@@ -425,11 +421,8 @@ impl Download<'_> {
         match growing.finish().await {
             Ok(()) => {}
             Err(Some(LayoutError::Corrupt { .. })) => {
-                return Err(RegistryError::DigestMismatch {
-                    what: shown(&self.repository, self.digest),
-                    expected: self.digest,
-                    found: "something else".to_owned(),
-                });
+                let what = shown(&self.repository, self.digest);
+                return Err(RegistryError::OtherBytes { what, found: None });
             }
             Err(Some(source)) => return Err(RegistryError::Layout { source }),
             Err(None) => return Err(RegistryError::Interrupted),

@@ -79,7 +79,7 @@ impl Repository<'_> {
     /// Returns the manifest that `version`, a tag or digest, names, with its bytes checked as far as that goes.
     ///
     /// # Errors
-    /// [`RegistryError::DigestMismatch`], [`RegistryError::TooLarge`] and all that a connection can run into.
+    /// [`RegistryError::WrongClaim`], [`RegistryError::TooLarge`] and all that a connection can run into.
     pub(super) async fn manifest(&self, version: &str) -> Result<Option<Stored>, RegistryError> {
         let mut call = Call::new(Method::GET, self.url(&format!("manifests/{version}")));
         call.headers.insert(ACCEPT, HeaderValue::from_static(document::ACCEPT));
@@ -145,13 +145,13 @@ pub(super) fn claimed(answer: &Answer) -> Option<&str> {
 /// Checks that the registry, if it says what it holds, holds the right thing.
 ///
 /// # Errors
-/// [`RegistryError::DigestMismatch`].
+/// [`RegistryError::WrongClaim`].
 pub(super) fn matches_claim(answer: &Answer, expected: Digest) -> Result<(), RegistryError> {
     match claimed(answer) {
-        Some(found) if found != expected.to_string() => Err(RegistryError::DigestMismatch {
-            what: answer.request.clone(),
-            expected,
-            found: crate::path::show(found.as_bytes()),
+        Some(found) if found != expected.to_string() => Err(RegistryError::WrongClaim {
+            request: answer.request.clone(),
+            claimed: crate::path::show(found.as_bytes()),
+            digest: expected,
         }),
         _ => Ok(()),
     }

@@ -11,22 +11,20 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Body, Method, Response, StatusCode, Url};
-use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::clients::{Clients, authority};
+use super::complaint::messages;
 use super::error::{CredentialUse, Refusal, RegistryError};
 use super::headers::{location, retry_after};
 use super::{Limits, Retry};
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Hitch, Observer};
 use crate::oci::Descriptor;
 
 const REDIRECTS_MAX: usize = 5;
 /// How much of an answer that reports a failure is read, in bytes.
 const REPORT_MAX: usize = 64 << 10;
-const MESSAGES_MAX: usize = 5;
-const MESSAGE_MAX: usize = 300;
 /// How often progress is told, and silence looked for.
 const TICK: Duration = Duration::from_millis(100);
 /// What a time-out costs of the tries: its time is already spent.
@@ -109,6 +107,8 @@ pub(super) struct Answer {
     allowed: Duration,
     deadline: Instant,
     limits: Limits,
+    /// The longest pause that is waited for.
+    pause_max: Duration,
     /// What the registry was shown, and could send back.
     pub(super) secrets: Vec<String>,
     pub(super) credential: CredentialUse,
@@ -170,16 +170,14 @@ impl Transport {
         let (mut seen, mut since) = (0, Instant::now());
         loop {
             if let Ok(result) = tokio::time::timeout(TICK, &mut sending).await {
-                let response = result.map_err(|source| RegistryError::Unreachable {
-                    request: request.to_owned(),
-                    source: source.without_url(),
-                })?;
+                let response = result.map_err(|source| unanswered(request, source, self.limits.idle))?;
                 return Ok(Answer {
                     response,
                     request: request.to_owned(),
                     allowed: limit,
                     deadline,
                     limits: self.limits.clone(),
+                    pause_max: self.retry.asked_max,
                     secrets: Vec::new(),
                     credential: CredentialUse::Anonymous,
                 });
@@ -229,6 +227,11 @@ impl Answer {
         self.header(CONTENT_LENGTH.as_str())?.parse().ok()
     }
 
+    /// Returns how long the registry asks to be left alone.
+    fn asked_pause(&self) -> Option<Duration> {
+        retry_after(self.header(RETRY_AFTER.as_str())?, Timestamp::now())
+    }
+
     /// Lets the body take as long as `size` bytes may take.
     pub(super) fn expect(&mut self, size: u64) {
         self.allowed = self.limits.of(size);
@@ -238,17 +241,19 @@ impl Answer {
     /// Returns the next piece of the body.
     ///
     /// # Errors
-    /// [`RegistryError::Unreachable`] if the connection breaks, [`RegistryError::TimedOut`].
+    /// [`RegistryError::BrokenOff`] if the connection breaks, [`RegistryError::TimedOut`].
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let (pause, limit) =
             if left < self.limits.idle { (left, self.allowed) } else { (self.limits.idle, self.limits.idle) };
         match tokio::time::timeout(pause, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(source)) => Err(RegistryError::Unreachable {
-                request: self.request.clone(),
-                source: source.without_url(),
-            }),
+            Ok(Err(source)) if source.is_timeout() => {
+                Err(RegistryError::TimedOut { request: self.request.clone(), limit: self.limits.idle })
+            }
+            Ok(Err(source)) => {
+                Err(RegistryError::BrokenOff { request: self.request.clone(), source: source.without_url() })
+            }
             Err(_) => Err(RegistryError::TimedOut { request: self.request.clone(), limit }),
         }
     }
@@ -289,13 +294,14 @@ impl Answer {
     /// Returns the error that this answer is.
     pub(super) async fn into_error(mut self) -> RegistryError {
         let status = self.status().as_u16();
+        let pause = self.asked_pause().filter(|pause| *pause > self.pause_max);
         let body = self.drained().await;
         let messages = messages(&body, &self.secrets);
         match status {
             401 | 403 => {
                 RegistryError::Denied { request: self.request, status, messages, credential: self.credential }
             }
-            _ => RegistryError::Status { request: self.request, status, messages },
+            _ => RegistryError::Status { request: self.request, status, messages, pause },
         }
     }
 
@@ -305,83 +311,53 @@ impl Answer {
     }
 }
 
-/// Returns what a registry says about a failure (distribution-spec, "Error Codes"), without anything secret.
-pub(super) fn messages(body: &[u8], secrets: &[String]) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Envelope {
-        #[serde(default)]
-        errors: Vec<Item>,
-        #[serde(default, alias = "error_description")]
-        details: Option<String>,
+/// Returns the error of a request that nothing came back for.
+fn unanswered(request: &str, source: reqwest::Error, silence: Duration) -> RegistryError {
+    let request = request.to_owned();
+    // The system gives up a connection on which nothing is acknowledged.
+    if source.is_timeout() && !source.is_connect() {
+        return RegistryError::TimedOut { request, limit: silence };
     }
-    #[derive(Deserialize)]
-    struct Item {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let texts = match serde_json::from_slice::<Envelope>(body) {
-        Ok(envelope) => {
-            let items = envelope.errors.into_iter().map(|item| match (item.code.as_str(), item.message) {
-                (code, message) if message.is_empty() => code.to_owned(),
-                ("", message) => message,
-                (code, message) => format!("{code}: {message}"),
-            });
-            items.chain(envelope.details).collect()
-        }
-        Err(_) => vec![String::from_utf8_lossy(body).lines().next().unwrap_or_default().to_owned()],
-    };
-    let texts = texts.into_iter().map(|text| clean(&text, secrets)).filter(|text| !text.is_empty());
-    texts.take(MESSAGES_MAX).collect()
-}
-
-/// Returns `text` without secrets, without the queries of URLs, without control characters, and not too long.
-fn clean(text: &str, secrets: &[String]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret.as_str(), "[secret]");
-    }
-    let words = text.split_whitespace().map(|word| match word.split_once('?') {
-        Some((before, after)) if before.contains("://") || after.contains('=') => format!("{before}?[..]"),
-        _ => word.to_owned(),
-    });
-    let text = words.collect::<Vec<_>>().join(" ");
-    text.chars().filter(|character| !character.is_control()).take(MESSAGE_MAX).collect()
+    RegistryError::Unreachable { request, source: source.without_url() }
 }
 
 /// How a try went that may be worth another one.
-pub(super) enum Trouble {
-    /// The registry can do it later; it may have said when.
-    Later(Option<Duration>),
-    /// The connection broke.
-    Broken,
-    /// Nothing came.
-    TimedOut,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Trouble {
+    hitch: Hitch,
+    /// The pause that the registry asks for.
+    asked: Option<Duration>,
 }
 
 impl Trouble {
+    /// The registry did less than it was told.
+    pub(super) const HALF_DONE: Self = Self { hitch: Hitch::Broken, asked: None };
+
     /// Returns what kept a request from being done, if another try can help.
     pub(super) fn of(outcome: &Result<Answer, RegistryError>) -> Option<Self> {
-        match outcome {
-            Ok(answer) => {
-                let status = answer.status();
-                let passes = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
-                let busy = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-                let asked = answer.header(RETRY_AFTER.as_str());
-                (passes || busy)
-                    .then(|| Self::Later(asked.and_then(|value| retry_after(value, Timestamp::now()))))
-            }
-            Err(error) => Self::of_error(error),
-        }
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(error) => return Self::of_error(error),
+        };
+        let status = answer.status();
+        let passes = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+        let busy = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+        (passes || busy).then(|| Self { asked: answer.asked_pause(), ..Self::answered(answer) })
     }
 
     pub(super) fn of_error(error: &RegistryError) -> Option<Self> {
-        match error {
-            RegistryError::Unreachable { .. } => Some(Self::Broken),
-            RegistryError::TimedOut { .. } => Some(Self::TimedOut),
-            _ => None,
-        }
+        let hitch = match error {
+            RegistryError::Unreachable { source, .. } if source.is_connect() => Hitch::Unreachable,
+            RegistryError::Unreachable { .. } | RegistryError::BrokenOff { .. } => Hitch::Broken,
+            RegistryError::TimedOut { .. } => Hitch::Silence,
+            _ => return None,
+        };
+        Some(Self { hitch, asked: None })
+    }
+
+    /// Returns the trouble that this answer is, whatever its status.
+    pub(super) fn answered(answer: &Answer) -> Self {
+        Self { hitch: Hitch::Status(answer.status().as_u16()), asked: None }
     }
 }
 
@@ -398,22 +374,17 @@ impl<'a> Patience<'a> {
         Self { retry, observer, host: authority(url), failures: 0 }
     }
 
-    /// Waits before the next try, and returns whether there is one.
+    /// Waits before the next try, and returns whether there is one. A registry that asks for more time than we have is
+    /// not tried again.
     pub(super) async fn pause(&mut self, trouble: &Trouble) -> bool {
-        self.failures += match trouble {
-            Trouble::TimedOut => TIME_OUT_COST,
-            Trouble::Later(_) | Trouble::Broken => 1,
-        };
-        if self.failures > self.retry.tries {
+        self.failures += if trouble.hitch == Hitch::Silence { TIME_OUT_COST } else { 1 };
+        if self.failures > self.retry.tries || trouble.asked.is_some_and(|asked| asked > self.retry.asked_max)
+        {
             return false;
         }
-        let asked = match trouble {
-            Trouble::Later(asked) => asked.map(|asked| asked.min(self.retry.asked_max)),
-            _ => None,
-        };
-        let pause = asked.unwrap_or_else(|| self.retry.pause(self.failures, random()));
-        self.observer.event(Event::Waiting { host: &self.host, pause });
-        debug!(host = %self.host, ?pause, failures = self.failures, "trying again");
+        let pause = trouble.asked.unwrap_or_else(|| self.retry.pause(self.failures, random()));
+        self.observer.event(Event::Waiting { host: &self.host, hitch: trouble.hitch, pause });
+        debug!(host = %self.host, hitch = ?trouble.hitch, ?pause, failures = self.failures, "trying again");
         tokio::time::sleep(pause).await;
         true
     }
@@ -457,27 +428,21 @@ fn redirect(call: &Call<'_>, url: &Url, answer: &Answer) -> Result<Option<Url>, 
 mod tests {
     use super::*;
 
+    /// The system's own limit for what is not acknowledged is told as a time-out, not as a connection that broke.
     #[test]
-    fn messages_hold_no_secret() {
-        let secrets = ["hunter2".to_owned()];
-        for (body, want) in [
-            (
-                r#"{"errors":[{"code":"DENIED","message":"no hunter2"},{"message":"m"},{"code":"C"}]}"#,
-                vec!["DENIED: no [secret]", "m", "C"],
-            ),
-            (
-                "see https://s3.example/x?X-Amz-Signature=abc now\nmore",
-                vec!["see https://s3.example/x?[..] now"],
-            ),
-            ("/relative?sig=abc", vec!["/relative?[..]"]),
-            ("really?", vec!["really?"]),
-            ("\u{1b}[31mred", vec!["[31mred"]),
-            ("", vec![]),
-            ("{}", vec![]),
-        ] {
-            assert_eq!(messages(body.as_bytes(), &secrets), want, "{body}");
-        }
-        assert_eq!(messages("x".repeat(1000).as_bytes(), &[])[0].len(), MESSAGE_MAX);
+    fn a_silent_connection_is_no_broken_one() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let of = |kind: std::io::ErrorKind| {
+            let failing = futures_util::stream::iter([Err::<Bytes, _>(std::io::Error::from(kind))]);
+            let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let request = client.post(&url).body(Body::wrap_stream(failing));
+            let error = runtime.block_on(async { request.send().await.unwrap_err() });
+            Trouble::of_error(&unanswered("POST", error, Duration::ZERO)).unwrap().hitch
+        };
+        assert_eq!(of(std::io::ErrorKind::TimedOut), Hitch::Silence);
+        assert_eq!(of(std::io::ErrorKind::ConnectionReset), Hitch::Broken);
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl<'a> Upload<'a> {
             StatusCode::PAYLOAD_TOO_LARGE => Ok(Sent::TooMuch),
             // The session is lost, or the registry has other bytes in it than were sent.
             StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE => {
-                Ok(Sent::Trouble(Trouble::Broken, Box::new(Ok(answer))))
+                Ok(Sent::Trouble(Trouble::answered(&answer), Box::new(Ok(answer))))
             }
             _ => Err(answer.into_error().await),
         }
@@ -287,7 +287,7 @@ impl<'a> Upload<'a> {
             match answer.status() {
                 StatusCode::ACCEPTED => {}
                 StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE => {
-                    return Ok(Sent::Trouble(Trouble::Broken, Box::new(Ok(answer))));
+                    return Ok(Sent::Trouble(Trouble::answered(&answer), Box::new(Ok(answer))));
                 }
                 _ => return Err(answer.into_error().await),
             }
@@ -300,7 +300,7 @@ impl<'a> Upload<'a> {
             }
             // Not all of it: that may pass, but it must not go on for ever.
             if arrived < from + length {
-                return Ok(Sent::Trouble(Trouble::Broken, Box::new(Ok(answer))));
+                return Ok(Sent::Trouble(Trouble::HALF_DONE, Box::new(Ok(answer))));
             }
             from = arrived;
         }

@@ -160,7 +160,7 @@ fn what_passes_is_tried_again() {
             }),
             ("429 to manifest", |it| {
                 if it.is("PUT", "/manifests/") && it.before < 2 {
-                    answer(429, &[("retry-after", "3600")], "")
+                    answer(429, &[("retry-after", "0")], "")
                 } else {
                     None
                 }
@@ -193,16 +193,25 @@ fn what_passes_is_tried_again() {
 #[test]
 fn a_registry_may_ask_for_a_pause_but_not_for_a_long_one() {
     let bench = Bench::new();
-    let stub = Stub::start(|it| {
-        if it.is("HEAD", "/manifests/") && it.before < 1 {
-            answer(429, &[("retry-after", "3600")], "")
-        } else {
-            None
-        }
-    });
-    bench.push(bench.options(), &bench.image(&[]), &[format!("{}/app:1", stub.address)]).unwrap();
+    let busy = |pause: &'static str| {
+        Stub::start(move |it| {
+            let is_first = it.is("HEAD", "/manifests/") && it.before < 1;
+            if is_first { answer(429, &[("retry-after", pause)], "") } else { None }
+        })
+    };
+    let mut options = bench.options();
+    options.retry.asked_max = Duration::from_secs(1);
+    options.retry.first = Duration::from_secs(100);
+    options.retry.longest = options.retry.first;
+    let stub = busy("1");
+    bench.push(options.clone(), &bench.image(&[]), &[format!("{}/app:1", stub.address)]).unwrap();
     let waits: Vec<_> = bench.events().into_iter().filter(|it| it.starts_with("waiting")).collect();
-    assert_eq!(waits, ["waiting 2 ms", "waiting 2 ms"]); // once for the tag, once for the digest
+    assert_eq!(waits, ["waiting 1000 ms", "waiting 1000 ms"]); // once for the tag, once for the digest
+
+    let stub = busy("2");
+    let (code, _) = told(bench.push(options, &bench.image(&[]), &[format!("{}/app:1", stub.address)]));
+    assert_eq!(code, "registry-error");
+    assert!(!bench.events().iter().any(|it| it.starts_with("waiting")));
 }
 
 /// Everything that ends a push: what it is called, and that nothing is visible afterwards.
