@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::clients::{authority, is_loopback};
-use super::credentials::{Credential, CredentialError};
+use super::credentials::{Credential, CredentialError, Found};
 use super::endpoint::Endpoint;
 use super::error::{CredentialUse, Refusal, RegistryError};
 use super::headers::{Challenge, challenges, location};
@@ -69,7 +69,7 @@ struct Token {
 struct State {
     offers: Vec<Challenge>,
     tokens: BTreeMap<Vec<Scope>, Token>,
-    credentials: BTreeMap<String, Option<Credential>>,
+    credentials: BTreeMap<String, Option<Found>>,
 }
 
 /// What is known about how to authenticate to one registry.
@@ -162,7 +162,7 @@ impl Transport {
         let repository = scopes.first().map_or("", |scope| scope.repository.as_str());
         let known = match state.credentials.get(repository) {
             Some(known) => known.clone(),
-            None if state.offers.is_empty() => return Ok((None, CredentialUse::Anonymous)),
+            None if state.offers.is_empty() => return Ok((None, CredentialUse::NotAsked)),
             None => {
                 let error = |source: CredentialError| RegistryError::Credentials {
                     registry: endpoint.registry().to_owned(),
@@ -175,7 +175,11 @@ impl Transport {
                 found
             }
         };
-        let used = if known.is_some() { CredentialUse::Tried } else { CredentialUse::Anonymous };
+        let used = match &known {
+            Some(found) => CredentialUse::Tried(Box::new(found.origin.clone())),
+            None => CredentialUse::Anonymous { searched: endpoint.secrets().files.paths() },
+        };
+        let known = known.map(|found| found.credential);
         let mut secrets = known.iter().flat_map(Credential::secrets).collect::<Vec<_>>();
         let mut refused = None;
         for offer in state.offers.clone() {
@@ -200,7 +204,7 @@ impl Transport {
                                 refused = Some(error);
                                 continue;
                             }
-                            Err(error) => return Err(error),
+                            Err(error) => return Err(error.after(used)),
                         },
                     };
                     secrets.push(text.clone());
@@ -356,9 +360,6 @@ async fn token_in(mut answer: Answer, secrets: Vec<String>) -> Result<Token, Reg
         expires_in: Option<u64>,
     }
     answer.secrets = secrets;
-    if !answer.secrets.is_empty() {
-        answer.credential = CredentialUse::Tried;
-    }
     if !answer.status().is_success() {
         return Err(answer.into_error().await);
     }

@@ -6,23 +6,18 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::ExitStatus;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::info;
 
-/// The largest credential file or helper answer that is read, in bytes.
+use super::helper;
+
+/// The largest credential file that is read, in bytes.
 const FILE_MAX: u64 = 1 << 20;
-const HELPER_LIMIT: Duration = Duration::from_secs(30);
-/// What all helpers say if they do not know a registry (docker-credential-helpers, credentials/error.go).
-const NOT_FOUND: &str = "credentials not found in native keychain";
-/// The user name with which a helper says that the secret is an identity token.
-const TOKEN_USER: &str = "<token>";
 /// Docker Hub's key in Docker's file, older than the registry API.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
@@ -55,6 +50,13 @@ impl fmt::Debug for Credential {
 }
 
 impl Credential {
+    fn user(&self) -> Option<String> {
+        match self {
+            Self::Password { user, .. } => Some(user.clone()),
+            Self::Identity { .. } | Self::Bearer { .. } => None,
+        }
+    }
+
     /// Returns every text that must not be shown.
     pub(super) fn secrets(&self) -> Vec<String> {
         match self {
@@ -72,6 +74,49 @@ impl Credential {
                 Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
             }
             _ => None,
+        }
+    }
+}
+
+/// A credential, and where it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) credential: Credential,
+    pub(super) origin: CredentialOrigin,
+}
+
+impl Found {
+    /// Returns a credential that whoever uses this crate gave.
+    pub(super) fn given(credential: Credential) -> Self {
+        let user = credential.user();
+        Self { credential, origin: CredentialOrigin { user, entry: None, helper: None } }
+    }
+}
+
+/// Where a credential comes from; it says nothing that is secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialOrigin {
+    /// Whose it is, unless it is a token.
+    pub user: Option<String>,
+    /// The file, and the entry in it; without it, the program itself gave the credential.
+    pub entry: Option<(PathBuf, String)>,
+    /// The helper that the file names.
+    pub helper: Option<String>,
+}
+
+impl fmt::Display for CredentialOrigin {
+    /// Writes `` the password of `USER`, from the entry `HOST` in `FILE` ``.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            Some(user) => write!(f, "the password of `{}`", crate::path::show(user.as_bytes()))?,
+            None => f.write_str("a token")?,
+        }
+        match (&self.entry, &self.helper) {
+            (Some((path, key)), Some(helper)) => {
+                write!(f, ", from `{helper}` for `{key}`, which `{}` names", path.display())
+            }
+            (Some((path, key)), None) => write!(f, ", from the entry `{key}` in `{}`", path.display()),
+            (None, _) => Ok(()),
         }
     }
 }
@@ -129,7 +174,7 @@ pub enum CredentialError {
         status: ExitStatus,
     },
     /// A helper takes too long.
-    #[error("`{program} get` gave no answer in {} s", HELPER_LIMIT.as_secs())]
+    #[error("`{program} get` gave no answer in {} s", helper::LIMIT.as_secs())]
     HelperSlow {
         /// The program.
         program: String,
@@ -156,9 +201,23 @@ enum Form {
 /// Where credentials are looked for, in order.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    files: Vec<(PathBuf, Form)>,
-    /// Whether the first file was named by the user, and must be there.
-    named: bool,
+    files: Vec<Place>,
+}
+
+/// One of those places.
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    form: Form,
+    presence: Presence,
+}
+
+/// Whether a file has to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// The user named it.
+    Required,
+    Optional,
 }
 
 impl Files {
@@ -166,7 +225,7 @@ impl Files {
     pub(super) fn named(path: &Path) -> Self {
         let form =
             if path.file_name() == Some(OsStr::new("config.json")) { Form::Docker } else { Form::Containers };
-        Self { files: vec![(path.to_owned(), form)], named: true }
+        Self { files: vec![Place { path: path.to_owned(), form, presence: Presence::Required }] }
     }
 
     /// Returns the usual files, as the environment places them.
@@ -178,8 +237,9 @@ impl Files {
             Some(PathBuf::from(format!("/run/containers/{}", rustix::process::getuid().as_raw())))
         });
         let containers = |directory: Option<PathBuf>| directory.map(|path| path.join("containers/auth.json"));
-        let files = [
-            (directory("REGISTRY_AUTH_FILE"), Form::Containers),
+        let named = directory("REGISTRY_AUTH_FILE");
+        let named = named.map(|path| Place { path, form: Form::Containers, presence: Presence::Required });
+        let usual = [
             (
                 match directory("XDG_RUNTIME_DIR") {
                     Some(_) => containers(runtime),
@@ -196,8 +256,15 @@ impl Files {
             ),
             (in_home(".dockercfg"), Form::Dockercfg),
         ];
-        let present = files.into_iter().filter_map(|(path, form)| Some((path?, form)));
-        Self { files: present.collect(), named: false }
+        let usual = usual
+            .into_iter()
+            .filter_map(|(path, form)| Some(Place { path: path?, form, presence: Presence::Optional }));
+        Self { files: named.into_iter().chain(usual).collect() }
+    }
+
+    /// Returns where credentials are looked for.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|place| place.path.clone()).collect()
     }
 
     /// Returns the credential for a repository, or `None` if it is to be used without one.
@@ -208,23 +275,25 @@ impl Files {
         &self,
         registry: &str,
         repository: &str,
-    ) -> Result<Option<Credential>, CredentialError> {
-        for (path, form) in &self.files {
-            let Some(bytes) = self.read(path)? else { continue };
-            let file = CredentialFile::parse(path, &bytes, *form)?;
-            if let Some(credential) = file.credential(registry, repository).await? {
-                info!(file = %path.display(), registry, "credential found");
-                return Ok(Some(credential));
+    ) -> Result<Option<Found>, CredentialError> {
+        for place in &self.files {
+            let Some(bytes) = place.read()? else { continue };
+            let file = CredentialFile::parse(&place.path, &bytes, place.form)?;
+            if let Some(found) = file.credential(registry, repository).await? {
+                info!(file = %place.path.display(), registry, "credential found");
+                return Ok(Some(found));
             }
         }
         Ok(None)
     }
+}
 
-    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, CredentialError> {
-        let io = |source| CredentialError::File { path: path.to_owned(), source };
-        let file = match File::open(path) {
+impl Place {
+    fn read(&self) -> Result<Option<Vec<u8>>, CredentialError> {
+        let io = |source| CredentialError::File { path: self.path.clone(), source };
+        let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if !self.named && is_absent(&error) => return Ok(None),
+            Err(error) if self.presence == Presence::Optional && is_absent(&error) => return Ok(None),
             Err(error) => return Err(io(error)),
         };
         let mut bytes = Vec::new();
@@ -284,32 +353,33 @@ impl<'a> CredentialFile<'a> {
         Ok(Self { path, form, document })
     }
 
-    async fn credential(
-        &self,
-        registry: &str,
-        repository: &str,
-    ) -> Result<Option<Credential>, CredentialError> {
+    async fn credential(&self, registry: &str, repository: &str) -> Result<Option<Found>, CredentialError> {
         let keys = self.keys(registry, repository);
         let server = if registry == "docker.io" { HUB_KEY } else { registry };
         let find_helper = |key| find(&self.document.helpers, key, self.form);
-        if let Some((key, helper)) = keys.iter().find_map(|key| Some((key, find_helper(key)?))) {
+        if let Some((key, (_, helper))) = keys.iter().find_map(|key| Some((key, find_helper(key)?))) {
             let server = if self.form == Form::Docker { server } else { key };
-            if let Some(credential) = self.ask(helper.1, server).await? {
-                return Ok(Some(credential));
+            if let Some(found) = self.ask(helper, server).await? {
+                return Ok(Some(found));
             }
         }
         if let (Form::Docker, Some(store)) = (self.form, &self.document.store)
             && !store.is_empty()
-            && let Some(credential) = self.ask(store, server).await?
+            && let Some(found) = self.ask(store, server).await?
         {
-            return Ok(Some(credential));
+            return Ok(Some(found));
         }
         for (key, entry) in keys.iter().filter_map(|key| find(&self.document.auths, key, self.form)) {
             if let Some(credential) = self.entry(key, entry)? {
-                return Ok(Some(credential));
+                return Ok(Some(self.found(credential, key, None)));
             }
         }
         Ok(None)
+    }
+
+    fn found(&self, credential: Credential, key: &str, helper: Option<String>) -> Found {
+        let (user, entry) = (credential.user(), Some((self.path.to_owned(), key.to_owned())));
+        Found { credential, origin: CredentialOrigin { user, entry, helper } }
     }
 
     /// Returns what entries may be called, the most special first.
@@ -349,16 +419,14 @@ impl<'a> CredentialFile<'a> {
         }
     }
 
-    async fn ask(&self, helper: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
+    async fn ask(&self, helper: &str, server: &str) -> Result<Option<Found>, CredentialError> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if helper.is_empty() || !helper.bytes().all(is_name) {
             return Err(CredentialError::HelperName { path: self.path.to_owned() });
         }
         let program = format!("docker-credential-{helper}");
-        match tokio::time::timeout(HELPER_LIMIT, answer(&program, server)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CredentialError::HelperSlow { program }),
-        }
+        let credential = helper::credential(&program, server).await?;
+        Ok(credential.map(|credential| self.found(credential, server, Some(program))))
     }
 }
 
@@ -384,50 +452,8 @@ fn bare(key: &str, form: Form) -> String {
     path.map_or_else(|| host.to_owned(), |path| format!("{host}/{path}"))
 }
 
-/// Asks a credential helper (docker-credential-helpers, the protocol `get`).
-async fn answer(program: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        username: String,
-        secret: String,
-    }
-    let io = |source| CredentialError::HelperRun { program: program.to_owned(), source };
-    let mut child = tokio::process::Command::new(program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(io)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper may answer without reading; what counts is its answer.
-        let _ = stdin.write_all(server.as_bytes()).await;
-    }
-    let mut bytes = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(FILE_MAX).read_to_end(&mut bytes).await.map_err(io)?;
-    }
-    let status = child.wait().await.map_err(io)?;
-    if !status.success() {
-        let known = String::from_utf8_lossy(&bytes).trim() == NOT_FOUND;
-        let failed = || CredentialError::HelperFailed { program: program.to_owned(), status };
-        return if known { Ok(None) } else { Err(failed()) };
-    }
-    let answer: Answer = serde_json::from_slice(&bytes)
-        .map_err(|_| CredentialError::HelperAnswer { program: program.to_owned() })?;
-    Ok(match answer {
-        Answer { secret, .. } if secret.is_empty() => None,
-        Answer { username, secret } if username == TOKEN_USER => Some(Credential::Identity { token: secret }),
-        Answer { username, secret } => Some(Credential::Password { user: username, password: secret }),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -437,7 +463,7 @@ mod tests {
         let file = CredentialFile::parse(Path::new("f"), bytes.as_bytes(), form);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let outcome = file.and_then(|file| runtime.block_on(file.credential(registry, repository)));
-        match outcome {
+        match outcome.map(|found| found.map(|found| found.credential)) {
             Ok(None) => "nothing".to_owned(),
             Ok(Some(Credential::Password { user, password })) => format!("{user}:{password}"),
             Ok(Some(Credential::Identity { token })) => format!("identity {token}"),
@@ -505,7 +531,7 @@ mod tests {
             let variable = |name: &str| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
             };
-            let paths = Files::usual(&variable).files.into_iter().map(|(path, _)| path.display().to_string());
+            let paths = Files::usual(&variable).paths().into_iter().map(|path| path.display().to_string());
             paths.filter(|path| !path.starts_with("/run/containers/")).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -525,41 +551,30 @@ mod tests {
     }
 
     #[test]
-    fn helpers_are_programs_that_answer() {
-        let directory = tempfile::tempdir().unwrap();
-        // Answers for one server, with what came in.
-        let helper = |name: &str, script: &str| {
-            let path = directory.path().join(format!("docker-credential-{name}"));
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-            path.into_os_string().into_string().unwrap()
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ask = |program: &str| match runtime.block_on(answer(program, "r.example")) {
-            Ok(Some(Credential::Password { user, password })) => format!("{user}:{password}"),
-            Ok(Some(_)) => "token".to_owned(),
-            Ok(None) => "nothing".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        for (name, script, want) in [
-            (
-                "good",
-                r#"printf '{"ServerURL":"x","Username":"%s","Secret":"%s"}' "$1" "$(cat)""#,
-                "get:r.example",
-            ),
-            ("token", r#"cat >/dev/null; echo '{"Username":"<token>","Secret":"t"}'"#, "token"),
-            ("missing", "echo credentials not found in native keychain; exit 1", "nothing"),
-            ("silent", "exit 0", "printed no credential"),
-            ("broken", "echo secret; exit 3", "ended with exit status: 3"),
-        ] {
-            let got = ask(&helper(name, script));
-            assert!(got.ends_with(want) && !got.contains("secret"), "{name}: {got}");
-        }
-        assert!(ask("/nowhere/docker-credential-x").starts_with("cannot run"));
+    fn a_helper_is_a_name() {
         let bad = json!({ "credHelpers": { "r": "../../evil" } });
         assert_eq!(
             found(&bad, Form::Docker, "r", "a"),
             "`f` names a credential helper that is no program name"
         );
+    }
+
+    #[test]
+    fn a_file_that_the_user_names_must_be_there() {
+        let home = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let found = |named: Option<&str>| {
+            let files = Files::usual(&|name| match name {
+                "REGISTRY_AUTH_FILE" => named.map(|name| home.path().join(name).into_os_string()),
+                _ => Some(home.path().as_os_str().to_owned()),
+            });
+            let found = runtime.block_on(files.credential("r.example", "a"));
+            found.map_or_else(|error| error.to_string(), |found| found.is_some().to_string())
+        };
+        assert_eq!(found(None), "false");
+        let path = home.path().join("auth.json");
+        assert_eq!(found(Some("auth.json")), format!("cannot read `{}`", path.display()));
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(found(Some("auth.json")), "false");
     }
 }

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::Retry;
 use super::auth::Auth;
 use super::clients::is_loopback;
-use super::credentials::{Credential, CredentialError, Files};
+use super::credentials::{Credential, CredentialError, Files, Found};
 use super::error::RegistryError;
 use super::transport::{Answer, Call, Patience, Transport, Trouble};
 use crate::observer::Observer;
@@ -28,9 +28,9 @@ impl Secrets {
         &self,
         registry: &str,
         repository: &str,
-    ) -> Result<Option<Credential>, CredentialError> {
+    ) -> Result<Option<Found>, CredentialError> {
         match self.given.get(registry) {
-            Some(credential) => Ok(Some(credential.clone())),
+            Some(credential) => Ok(Some(Found::given(credential.clone()))),
             None => self.files.credential(registry, repository).await,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use super::credentials::CredentialError;
+use super::credentials::{CredentialError, CredentialOrigin};
 use super::document::DocumentError;
 use crate::explain::{Explain, Explanation, Failure};
 use crate::oci::{Digest, DigestError, LayoutError};
@@ -50,7 +50,7 @@ pub enum RegistryError {
         status: u16,
         /// What the registry says about it.
         messages: Vec<String>,
-        /// Whether a credential was known for the registry.
+        /// What the registry was shown.
         credential: CredentialUse,
     },
     /// There is no such image.
@@ -228,13 +228,31 @@ pub enum RegistryError {
     Interrupted,
 }
 
-/// Whether a registry that says no was shown a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a registry was shown that says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialUse {
-    /// None is known.
-    Anonymous,
-    /// One was known and tried.
-    Tried,
+    /// Nothing: it did not ask who we are.
+    NotAsked,
+    /// Nothing: no credential is known.
+    Anonymous {
+        /// Where it was looked.
+        searched: Vec<PathBuf>,
+    },
+    /// A credential, which is from here.
+    Tried(Box<CredentialOrigin>),
+}
+
+impl CredentialUse {
+    fn reason(&self) -> String {
+        match self {
+            Self::NotAsked => "it did not ask who you are".to_owned(),
+            Self::Anonymous { searched } => {
+                let searched = searched.iter().map(|path| format!("`{}`", path.display()));
+                format!("you have no credentials for it in {}", searched.collect::<Vec<_>>().join(", "))
+            }
+            Self::Tried(origin) => format!("it was shown {origin}"),
+        }
+    }
 }
 
 /// Why an address is not visited.
@@ -290,6 +308,14 @@ fn wants_ours(error: &dyn Error) -> bool {
 }
 
 impl RegistryError {
+    /// Returns this error, with what was shown to whoever said no.
+    pub(super) fn after(mut self, used: CredentialUse) -> Self {
+        if let Self::Denied { credential, .. } = &mut self {
+            *credential = used;
+        }
+        self
+    }
+
     /// Returns whether there was a connection, but no answer on it.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, Self::Unreachable { source, .. } if !source.is_connect())
@@ -349,13 +375,19 @@ impl RegistryError {
             Self::BrokenOff { .. } | Self::TimedOut { .. } => {
                 "try again, or check the network on the way to the registry"
             }
-            Self::Denied { credential: CredentialUse::Anonymous, .. } => {
-                "log in with `docker login REGISTRY` or `podman login REGISTRY`; no credentials were found"
+            Self::Denied { credential: CredentialUse::Anonymous { .. }, .. } => {
+                "log in with `docker login REGISTRY` or `podman login REGISTRY`"
+            }
+            Self::Denied { credential: CredentialUse::NotAsked, .. } => {
+                "check the name, and whether that is allowed there"
             }
             Self::Denied { .. } => "check that this account may do that, or log in again",
             Self::NotFound { .. } => "check the name and the tag",
             Self::NoPlatform { .. } => "choose one of the platforms it has with `--platform`",
             Self::OtherImage { .. } => "leave the digest out of the name",
+            Self::Credentials { source: CredentialError::File { .. }, .. } => {
+                "check the path, which `--authfile` or `REGISTRY_AUTH_FILE` can change, and the file's permissions"
+            }
             Self::Credentials { .. } => "log in again, or mend the file",
             Self::CertificateFile { .. } => "mend or remove the file",
             Self::Tls { .. } => {
@@ -384,6 +416,9 @@ impl Explain for RegistryError {
                 explanation
                     .reasons
                     .extend(messages.iter().map(|message| format!("the registry says: {message}")));
+                if let Self::Denied { credential, .. } = self {
+                    explanation.reasons.push(credential.reason());
+                }
                 if let Self::Status { pause: Some(pause), .. } = self {
                     let pause = format!(
                         "it asks to be left alone for {}, which is too long to wait",

@@ -11,6 +11,7 @@ mod document;
 mod endpoint;
 mod error;
 mod headers;
+mod helper;
 mod pull;
 mod push;
 mod referrers;
@@ -34,7 +35,7 @@ use self::transport::Transport;
 use crate::observer::Observer;
 use crate::oci::Reference;
 
-pub use self::credentials::{Credential, CredentialError};
+pub use self::credentials::{Credential, CredentialError, CredentialOrigin};
 pub use self::document::DocumentError;
 pub use self::error::{CredentialUse, Refusal, RegistryError};
 pub use self::push::{BlobOutcome, Pushed, PushedBlob, PushedName};

@@ -179,7 +179,7 @@ impl Transport {
                     limits: self.limits.clone(),
                     pause_max: self.retry.asked_max,
                     secrets: Vec::new(),
-                    credential: CredentialUse::Anonymous,
+                    credential: CredentialUse::NotAsked,
                 });
             }
             let timed_out = |limit| RegistryError::TimedOut { request: request.to_owned(), limit };

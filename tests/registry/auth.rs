@@ -70,7 +70,7 @@ fn a_password_is_shown_when_it_is_asked_for() {
     let (code, text) =
         told(bench.push(bench.options(), &bench.image(&[b"x"]), &[format!("{}/app:1", stub.address)]));
     assert_eq!(code, "registry-denied");
-    assert!(text.contains("no credentials were found"), "{text}");
+    assert!(text.contains("you have no credentials for it"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What people read about a registry that misbehaves, word for word.
 
+use std::sync::Arc;
+
 use minimage::oci::Digest;
-use minimage::registry::RegistryError;
+use minimage::registry::{Credential, RegistryError};
+use serde_json::{Value, json};
 
 use super::stub::{Reply, Request, Stub, answer};
 use super::{Bench, told};
@@ -27,6 +30,65 @@ fn of_pull(rule: Rule) -> String {
     let name = format!("{}/app:1", stub.address);
     bench.push(bench.options(), &bench.image(&[LAYER]), std::slice::from_ref(&name)).unwrap();
     words(&stub, other.pull(other.options(), &name))
+}
+
+/// Returns what the denials of a registry say that knows nobody: of the registry itself, and of its token service.
+fn of_denials(auth: impl Fn(&Stub) -> Value, given: Option<Credential>) -> [String; 2] {
+    let said = r#"{"errors":[{"code":"DENIED","message":"not you"}]}"#;
+    let tokens = Arc::new(Stub::start(move |_| answer(403, &[], said)));
+    let own = Stub::start(move |_| answer(401, &[("www-authenticate", "Basic realm=\"x\"")], said));
+    let challenge = format!("Bearer realm=\"http://{}/token\"", tokens.address);
+    let other = Stub::start(move |_| answer(401, &[("www-authenticate", challenge.as_str())], ""));
+    [own, other].map(|stub| {
+        let bench = Bench::new();
+        bench.auth(&auth(&stub));
+        let mut options = bench.options();
+        options.credentials.extend(given.clone().map(|credential| (stub.address.to_string(), credential)));
+        let outcome = bench.push(options, &bench.image(&[]), &[format!("{}/team/app:1", stub.address)]);
+        let text = words(&stub, outcome).replace(&tokens.address.to_string(), "TOKENS");
+        text.replace(&bench.path().display().to_string(), "HOME")
+    })
+}
+
+#[test]
+fn a_denial_says_who_was_denied() {
+    let entry = json!({ "auth": "dTpodW50ZXIy" });
+    let log_in = "log in with `docker login REGISTRY` or `podman login REGISTRY`";
+    let mend = "check that this account may do that, or log in again";
+    let password = Credential::Password { user: "u\u{1b}".to_owned(), password: "hunter2".to_owned() };
+    let token = Credential::Identity { token: "refresh".to_owned() };
+    let (none, some) = (|_: &Stub| json!({}), |stub: &Stub| stub.address.to_string());
+    for (told, reason, fix) in [
+        (of_denials(none, None), "you have no credentials for it in `HOME/auth.json`", log_in),
+        (
+            of_denials(|stub| json!({ "auths": { (some(stub)): entry } }), None),
+            "it was shown the password of `u`, from the entry `HOST` in `HOME/auth.json`",
+            mend,
+        ),
+        (
+            of_denials(|stub| json!({ "auths": { (some(stub) + "/team"): entry } }), None),
+            "it was shown the password of `u`, from the entry `HOST/team` in `HOME/auth.json`",
+            mend,
+        ),
+        (of_denials(none, Some(password)), "it was shown the password of `u\\u{1b}`", mend),
+        (of_denials(none, Some(token)), "it was shown a token", mend),
+    ] {
+        let [own, other] = told;
+        let rest = format!("    why: the registry says: DENIED: not you\n    why: {reason}\n    fix: {fix}");
+        assert!(own.ends_with(&rest), "{own}\n{rest}");
+        assert!(other.contains(" http://TOKENS/token` (403)\n"), "{other}");
+        assert!(other.ends_with(&rest), "{other}\n{rest}");
+    }
+}
+
+#[test]
+fn a_denial_without_a_question() {
+    assert_eq!(
+        of_push(|it| if it.is("POST", "") { answer(403, &[], "") } else { None }),
+        "error[registry-denied]: the registry denies `POST http://HOST/v2/app/blobs/uploads/` (403)
+    why: it did not ask who you are
+    fix: check the name, and whether that is allowed there"
+    );
 }
 
 #[test]
