@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::document::{Content, Document, DocumentError, is_document};
@@ -108,19 +109,28 @@ impl Client {
                 .map(Reference::repository)
                 .collect();
             let mountable: Vec<&str> = mountable.into_iter().collect();
-            let uploads = parts.blobs.iter().enumerate().map(|(index, (blob, digest))| {
-                let upload = Upload::new(repository, layout, blob, *digest);
-                let mountable = mountable.as_slice();
-                async move {
-                    let outcome = upload.run(mountable).await?;
-                    let repository = first.without_version();
-                    let blob = PushedBlob { repository, digest: *digest, size: blob.size(), outcome };
-                    Ok::<_, RegistryError>((index, blob))
-                }
-            });
+            let uploads =
+                parts.blobs.iter().map(|(blob, digest)| Upload::new(repository, layout, blob, *digest));
+            let uploads: Vec<_> = uploads.collect();
+            let runs =
+                parts.blobs.iter().zip(&uploads).enumerate().map(|(index, ((blob, digest), upload))| {
+                    let mountable = mountable.as_slice();
+                    async move {
+                        let outcome = upload.run(mountable).await?;
+                        let repository = first.without_version();
+                        let blob = PushedBlob { repository, digest: *digest, size: blob.size(), outcome };
+                        Ok::<_, RegistryError>((index, blob))
+                    }
+                });
             // As they end, so that a slow one holds up neither the others nor the news that one failed.
-            let uploads = stream::iter(uploads).buffer_unordered(self.concurrency.get());
-            let mut blobs: Vec<(usize, PushedBlob)> = uploads.try_collect().await?;
+            let runs = stream::iter(runs).buffer_unordered(self.concurrency.get());
+            let mut blobs: Vec<(usize, PushedBlob)> = match runs.try_collect().await {
+                Ok(blobs) => blobs,
+                Err(error) => {
+                    join_all(uploads.iter().map(Upload::abandon)).await;
+                    return Err(error);
+                }
+            };
             blobs.sort_by_key(|(index, _)| *index);
             pushed.blobs.extend(blobs.into_iter().map(|(_, blob)| blob));
             let names: Vec<&Reference> =

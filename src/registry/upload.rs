@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(super) struct Upload<'a> {
     blob: &'a Descriptor,
     digest: Digest,
     moved: Arc<AtomicU64>,
+    /// Where the upload goes on, while the registry holds a place for it.
+    open: Mutex<Option<Url>>,
 }
 
 /// Where to send the bytes of an upload that has begun.
@@ -61,7 +63,7 @@ impl<'a> Upload<'a> {
         blob: &'a Descriptor,
         digest: Digest,
     ) -> Self {
-        Self { repository, layout, blob, digest, moved: Arc::default() }
+        Self { repository, layout, blob, digest, moved: Arc::default(), open: Mutex::default() }
     }
 
     /// Brings the blob into the repository.
@@ -86,12 +88,18 @@ impl<'a> Upload<'a> {
         }
         self.tell(Event::Started { blob: self.blob, direction: Direction::Push });
         self.send(session).await?;
+        self.holds(None);
         self.tell(Event::Finished { blob: self.blob });
         Ok(BlobOutcome::Uploaded)
     }
 
     fn tell(&self, event: Event<'_>) {
         self.repository.observer.event(event);
+    }
+
+    /// Notes where the registry holds a place for the blob, and returns where it held one before.
+    fn holds(&self, place: Option<Url>) -> Option<Url> {
+        std::mem::replace(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner), place)
     }
 
     async fn is_there(&self) -> Result<bool, RegistryError> {
@@ -142,8 +150,18 @@ impl<'a> Upload<'a> {
 
     async fn session(&self, answer: &Answer) -> Result<Session, RegistryError> {
         let url = self.next(answer).await?.ok_or_else(|| answer.lacks("`Location`"))?;
+        self.holds(Some(url.clone()));
         let minimum = answer.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
         Ok(Session { url, chunk: minimum.unwrap_or(0).max(CHUNK) })
+    }
+
+    /// Lets the upload go on where an answer sends it.
+    async fn go_on(&self, session: &mut Session, answer: &Answer) -> Result<(), RegistryError> {
+        if let Some(url) = self.next(answer).await? {
+            self.holds(Some(url.clone()));
+            session.url = url;
+        }
+        Ok(())
     }
 
     /// Returns where an answer sends the upload next.
@@ -181,19 +199,15 @@ impl<'a> Upload<'a> {
             let (trouble, outcome) = match sent {
                 Ok(Sent::Whole) => return Ok(()),
                 Ok(Sent::TooMuch) => {
-                    self.abandon(&session).await;
+                    self.abandon().await;
                     session = self.begin().await?;
                     resume = Some(0);
                     continue;
                 }
                 Ok(Sent::Trouble(trouble, outcome)) => (trouble, *outcome),
-                Err(error) => {
-                    self.abandon(&session).await;
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             };
             if !patience.pause(&trouble).await {
-                self.abandon(&session).await;
                 return Err(match outcome {
                     Ok(answer) => answer.into_error().await,
                     Err(error) => error,
@@ -291,9 +305,7 @@ impl<'a> Upload<'a> {
                 }
                 _ => return Err(answer.into_error().await),
             }
-            if let Some(url) = self.next(&answer).await? {
-                session.url = url;
-            }
+            self.go_on(session, &answer).await?;
             let arrived = answer.header(RANGE.as_str()).and_then(received).unwrap_or(from + length);
             if arrived > from + length {
                 return Err(answer.lacks("`Range`"));
@@ -320,17 +332,15 @@ impl<'a> Upload<'a> {
         if !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::ACCEPTED | StatusCode::OK) {
             return Ok(None);
         }
-        if let Some(url) = self.next(&answer).await? {
-            session.url = url;
-        }
+        self.go_on(session, &answer).await?;
         Ok(answer.header(RANGE.as_str()).and_then(received))
     }
 
-    /// Tells the registry that an upload is given up. It forgets it sooner or later anyway.
-    async fn abandon(&self, session: &Session) {
-        let call = Call::new(Method::DELETE, session.url.clone());
+    /// Tells the registry that the upload, if one is going on, is given up. It forgets it sooner or later anyway.
+    pub(super) async fn abandon(&self) {
+        let Some(url) = self.holds(None) else { return };
         let limit = self.repository.transport.limits.connect;
-        let _ = tokio::time::timeout(limit, self.request(&call)).await;
+        let _ = tokio::time::timeout(limit, self.request(&Call::new(Method::DELETE, url))).await;
     }
 
     /// Checks the blob in the layout.

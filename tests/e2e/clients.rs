@@ -108,7 +108,7 @@ fn a_guarded_registry() {
         &reference,
         "/usr/bin/bash",
     ]);
-    for (file, fix) in [("wrong.json", "log in again"), ("none.json", "no credentials were found")] {
+    for (file, fix) in [("wrong.json", "log in again"), ("none.json", "log in with `docker login")] {
         let message = Message::only_one(&workspace.run(build(&reference, &["--authfile", file])), 5);
         assert_eq!(message.code, "registry-denied");
         assert!(message.fixes.iter().any(|line| line.contains(fix)), "{message:#?}");

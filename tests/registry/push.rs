@@ -1,8 +1,9 @@
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use minimage::oci::{Digest, MediaType, digest_of};
-use minimage::registry::Client;
+use minimage::registry::{Client, Options};
 use serde_json::json;
 
 use super::stub::{Reply, Stub, answer};
@@ -94,7 +95,7 @@ fn a_refused_mount_becomes_an_upload() {
             );
         let image = bench.image(&[b"one"]);
         let from = format!("{}/base:1", stub.address).parse().unwrap();
-        let options = minimage::registry::Options { mount_from: vec![from], ..bench.options() };
+        let options = Options { mount_from: vec![from], ..bench.options() };
         let outcome = bench.push(options, &image, &[format!("{}/app:1", stub.address)]).unwrap();
         assert_eq!(outcome, "Pushed Uploaded Uploaded");
         assert_eq!(stub.count("POST", "mount="), 2);
@@ -430,20 +431,30 @@ fn silence_ends_in_time() {
     assert!(start.elapsed() < Duration::from_secs(100));
 }
 
-/// The news that one upload failed does not wait for another that hangs.
+/// The news that one upload failed does not wait for another that hangs, and neither is left behind.
 #[test]
 fn a_failure_is_told_while_another_upload_hangs() {
-    let (bench, smallest) = (Bench::new(), Digest::of(b"x").hex());
+    let (bench, smallest, hangs) = (Bench::new(), Digest::of(b"x").hex(), AtomicBool::new(false));
     let stub = Stub::start(move |it| match it.is("PUT", "/uploads/") {
-        true if it.target.contains(&smallest) => Some(Reply::Silent),
-        true => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#),
+        true if it.target.contains(&smallest) => {
+            hangs.store(true, Ordering::SeqCst);
+            Some(Reply::Silent)
+        }
+        true => {
+            while !hangs.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#)
+        }
         false => None,
     });
     let image = bench.image(&[b"x", &[7; 1000]]);
+    let options = Options { concurrency: NonZeroUsize::new(2).unwrap(), ..bench.options() };
     let start = Instant::now();
-    let (code, text) = told(bench.push(bench.options(), &image, &[format!("{}/app:1", stub.address)]));
+    let (code, text) = told(bench.push(options, &image, &[format!("{}/app:1", stub.address)]));
     assert_eq!(code, "registry-denied", "{text}");
     assert!(start.elapsed() < bench.options().limits.idle, "before the other one is given up");
+    assert_eq!((stub.count("DELETE", "/uploads/"), stub.open()), (2, 0), "both uploads are given back");
 }
 
 #[test]
@@ -454,11 +465,16 @@ fn a_blob_that_changed_in_the_layout_is_never_referred_to() {
         let (bench, stub) = (Bench::new(), Stub::plain());
         let image = bench.image(&[b"some bytes"]);
         std::fs::write(bench.blob_path(Digest::of(b"some bytes")), bytes).unwrap();
-        let (code, _) = told(bench.push(bench.options(), &image, &[format!("{}/app:1", stub.address)]));
+        let options = Options { concurrency: NonZeroUsize::MIN, ..bench.options() };
+        let (code, _) = told(bench.push(options, &image, &[format!("{}/app:1", stub.address)]));
         assert_eq!(code, "bad-layout", "{what}");
         assert_eq!(stub.count("PUT", "/manifests/"), 0, "{what}");
         assert!(stub.content().blobs.values().all(|blob| blob != bytes), "{what}");
-        assert_eq!(stub.count("DELETE", "/uploads/"), 1, "the upload is given back: {what}");
+        assert_eq!(
+            (stub.count("DELETE", "/uploads/"), stub.open()),
+            (1, 0),
+            "the upload is given back: {what}"
+        );
     }
     let (bench, stub) = (Bench::new(), Stub::plain());
     let image = bench.image(&[b"some bytes"]);

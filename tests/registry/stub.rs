@@ -115,6 +115,11 @@ impl Stub {
         shown.filter(|line| line != "GET /v2/").collect()
     }
 
+    /// Returns how many uploads have begun and not ended.
+    pub(super) fn open(&self) -> usize {
+        self.content().sessions.len()
+    }
+
     pub(super) fn count(&self, method: &str, part: &str) -> usize {
         self.content().requests.iter().filter(|it| it.is(method, part)).count()
     }
