@@ -1,13 +1,12 @@
 //! `--load`: the image in Docker, through its socket; no client of Docker's is needed.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::thread;
 
 use bytes::Bytes;
-use reqwest::{Body, Certificate, Client, ClientBuilder, Identity, StatusCode};
+use reqwest::{Body, Client, ClientBuilder, StatusCode};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -15,6 +14,7 @@ use tokio::sync::mpsc;
 use super::archive::{self, ArchiveKind};
 use super::{Destination, PublishError, Published};
 use crate::oci::{Descriptor, Layout, Reference};
+use crate::registry::{CertificateFileError, Certificates, Trust};
 
 const ENGINE: &str = "Docker";
 /// How many pieces wait between us and the daemon.
@@ -78,23 +78,21 @@ impl DockerTls {
         Self { authorities: file("ca.pem"), certificate: file("cert.pem"), key: file("key.pem"), daemon }
     }
 
-    fn enter(
-        &self,
-        mut builder: ClientBuilder,
-        address: &DockerAddress,
-    ) -> Result<ClientBuilder, PublishError> {
-        let read = |path: &PathBuf| {
-            fs::read(path).map_err(|source| PublishError::DockerFile { path: path.clone(), source })
-        };
-        let bad = |source| PublishError::Docker { address: address.to_string(), source };
+    fn enter(&self, builder: ClientBuilder) -> Result<ClientBuilder, CertificateFileError> {
+        let mut files = Certificates::default();
         if let Some(path) = &self.authorities {
-            builder = builder.tls_certs_only(Certificate::from_pem_bundle(&read(path)?).map_err(bad)?);
+            files.trust(path)?;
         }
         if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
-            let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
-            builder = builder.identity(Identity::from_pem(&pem).map_err(bad)?);
+            files.show(certificate, key)?;
         }
-        Ok(builder.tls_danger_accept_invalid_certs(self.daemon == DaemonCheck::Skip))
+        files.enter(
+            builder,
+            match self.daemon {
+                DaemonCheck::Verify => Trust::FilesFirst,
+                DaemonCheck::Skip => Trust::Anyone,
+            },
+        )
     }
 }
 
@@ -127,9 +125,7 @@ impl Destination for Docker<'_> {
                 (plain(builder.unix_socket(path.clone())), "http://localhost".to_owned())
             }
             DockerAddress::Host(host) => (plain(builder), format!("http://{host}")),
-            DockerAddress::Secure { host, tls } => {
-                (tls.enter(builder, &self.address)?, format!("https://{host}"))
-            }
+            DockerAddress::Secure { host, tls } => (tls.enter(builder)?, format!("https://{host}")),
         };
         let client = builder.build().map_err(unreachable)?;
         let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES);

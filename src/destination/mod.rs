@@ -92,15 +92,10 @@ pub enum PublishError {
         /// What the connection says.
         source: reqwest::Error,
     },
-    /// A file that proves who somebody is cannot be read.
+    /// A file that proves who somebody is cannot be used.
     #[cfg(feature = "registry")]
-    #[error("cannot read the certificates of Docker in `{}`", path.display())]
-    DockerFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    DockerFile(#[from] crate::registry::CertificateFileError),
     /// The command of an engine cannot be run.
     #[error("cannot load the image with `{command}`")]
     Command {
@@ -135,7 +130,7 @@ impl Explain for PublishError {
                     .fix("be root, or a member of the group `docker`"),
             ],
             #[cfg(feature = "registry")]
-            Self::DockerFile { .. } => vec![
+            Self::DockerFile(_) => vec![
                 Explanation::new("bad-certificates", self.to_string())
                     .because_of(self)
                     .fix("mend the file, or say where it is with DOCKER_CERT_PATH"),
@@ -163,7 +158,7 @@ impl Explain for PublishError {
             #[cfg(feature = "registry")]
             Self::Registry(error) => error.failure(),
             #[cfg(feature = "registry")]
-            Self::Docker { .. } | Self::DockerFile { .. } => Failure::Outside,
+            Self::Docker { .. } | Self::DockerFile(_) => Failure::Outside,
             Self::Command { .. } | Self::Engine { .. } => Failure::Outside,
             Self::Layout(_) | Self::Archive { .. } => Failure::NoImage,
         }

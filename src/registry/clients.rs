@@ -1,16 +1,15 @@
 //! A URL -> the HTTP client for its host: proxies, certificate authorities, client certificates; and which addresses are near.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Certificate, Identity, Url};
+use reqwest::Url;
 
 use super::Limits;
+use super::certificates::{Certificates, Trust};
 use super::error::{Refusal, RegistryError};
 
 /// How near an address is. What a registry may point at depends on how near it is itself.
@@ -88,7 +87,7 @@ impl Clients {
     /// Returns the client for the host of `url`. With `addresses`, its name is not looked up again.
     ///
     /// # Errors
-    /// [`RegistryError::CertificateFile`], [`RegistryError::Tls`].
+    /// [`RegistryError::Certificates`], [`RegistryError::Tls`].
     pub(super) fn of(&self, url: &Url, addresses: &[SocketAddr]) -> Result<reqwest::Client, RegistryError> {
         let key = (format!("{}://{}", url.scheme(), authority(url)), addresses.to_vec());
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,21 +116,13 @@ impl Clients {
         if is_loopback(url) {
             builder = builder.no_proxy();
         }
-        // A client for plain http to this machine makes no TLS connection; it must not fail for want of root certificates.
-        if self.is_insecure(url) || (plain && is_loopback(url)) {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if !plain {
-            let files = Certificates::of(&self.certificates, &host)?;
-            let authorities: Result<Vec<_>, _> =
-                files.authorities.iter().map(|pem| Certificate::from_pem_bundle(pem)).collect();
-            let authorities: Vec<_> = authorities.map_err(tls)?.into_iter().flatten().collect();
-            if !authorities.is_empty() {
-                builder = builder.tls_certs_merge(authorities);
-            }
-            if let Some(pem) = files.identity {
-                builder = builder.identity(Identity::from_pem(&pem).map_err(tls)?);
-            }
+        if plain {
+            // It must not fail for want of root certificates, which it does not need on this machine.
+            let careless = is_loopback(url) || self.is_insecure(url);
+            builder = builder.tls_danger_accept_invalid_certs(careless);
+        } else {
+            let trust = if self.is_insecure(url) { Trust::Anyone } else { Trust::WithSystem };
+            builder = Certificates::of(&self.certificates, &host)?.enter(builder, trust)?;
         }
         builder.build().map_err(tls)
     }
@@ -164,53 +155,6 @@ async fn addresses(url: &Url) -> Vec<SocketAddr> {
         Ok(addresses) => addresses.collect(),
         Err(_) => Vec::new(),
     }
-}
-
-/// What Docker and Podman let an administrator lay down for one registry: `*.crt` are authorities, `*.cert` with `*.key`
-/// prove who we are.
-#[derive(Debug, Default)]
-struct Certificates {
-    authorities: Vec<Vec<u8>>,
-    identity: Option<Vec<u8>>,
-}
-
-impl Certificates {
-    fn of(directories: &[PathBuf], host: &str) -> Result<Self, RegistryError> {
-        let mut found = Self::default();
-        for directory in directories {
-            let directory = directory.join(host);
-            let error = |source| RegistryError::CertificateFile { path: directory.clone(), source };
-            let entries = match fs::read_dir(&directory) {
-                Ok(entries) => entries,
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-                {
-                    continue;
-                }
-                Err(source) => return Err(error(source)),
-            };
-            let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
-            let mut paths = paths.map_err(error)?;
-            paths.sort();
-            for path in paths {
-                match path.extension().and_then(|extension| extension.to_str()) {
-                    Some("crt") => found.authorities.push(read(&path)?),
-                    Some("cert") if found.identity.is_none() => {
-                        let mut pem = read(&path)?;
-                        pem.push(b'\n');
-                        pem.extend(read(&path.with_extension("key"))?);
-                        found.identity = Some(pem);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    fs::read(path).map_err(|source| RegistryError::CertificateFile { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
+use super::certificates::CertificateFileError;
 use super::credentials::{CredentialError, CredentialOrigin};
 use super::document::DocumentError;
 use crate::explain::{Explain, Explanation, Failure};
@@ -181,15 +182,10 @@ pub enum RegistryError {
         /// What is in the way.
         source: CredentialError,
     },
-    /// A file with certificates cannot be used.
-    #[error("cannot read the certificates in `{}`", path.display())]
-    CertificateFile {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The certificates in a file, or those of this system, cannot be used.
+    /// The certificates that are laid down for a registry cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificateFileError),
+    /// The certificates of this system cannot be used.
     #[error("cannot set up TLS for `{host}`")]
     Tls {
         /// The host.
@@ -327,7 +323,7 @@ impl RegistryError {
             Self::Unreachable { source, .. } => {
                 ["certificate", "fatal alert"].iter().any(|word| mentions(source, word))
             }
-            Self::CertificateFile { .. } => true,
+            Self::Certificates(_) => true,
             _ => false,
         }
     }
@@ -349,7 +345,7 @@ impl RegistryError {
             Self::NoPlatform { .. } => "no-platform",
             Self::OtherImage { .. } => "bad-reference",
             Self::Credentials { .. } => "bad-credentials",
-            Self::CertificateFile { .. } | Self::Tls { .. } => "bad-certificates",
+            Self::Certificates(_) | Self::Tls { .. } => "bad-certificates",
             Self::Corrupt { .. } | Self::Read { .. } | Self::Layout { .. } | Self::Json { .. } => {
                 "bad-layout"
             }
@@ -361,6 +357,12 @@ impl RegistryError {
         match self {
             Self::Unreachable { source, .. } if wants_ours(source) => {
                 "the registry asks who you are: put your certificate into `/etc/docker/certs.d/HOST:PORT/client.cert`, its key into `client.key`"
+            }
+            Self::Unreachable { source, .. } if mentions(source, "certificate not valid for name") => {
+                "call the registry by a name that is in its certificate; to do without: `--insecure-registry HOST`"
+            }
+            Self::Unreachable { source, .. } if mentions(source, "certificate expired") => {
+                "ask the registry's operator for a new certificate; to do without: `--insecure-registry HOST`"
             }
             Self::Unreachable { source, .. } if mentions(source, "certificate") => {
                 "put the registry's CA into `/etc/docker/certs.d/HOST:PORT/ca.crt`, or set `SSL_CERT_FILE`; to do without: `--insecure-registry HOST`"
@@ -389,7 +391,7 @@ impl RegistryError {
                 "check the path, which `--authfile` or `REGISTRY_AUTH_FILE` can change, and the file's permissions"
             }
             Self::Credentials { .. } => "log in again, or mend the file",
-            Self::CertificateFile { .. } => "mend or remove the file",
+            Self::Certificates(_) => "mend or remove the file",
             Self::Tls { .. } => {
                 "install the CA certificates of the system (`ca-certificates`), or set `SSL_CERT_FILE`"
             }

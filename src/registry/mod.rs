@@ -4,6 +4,7 @@
 //! it is whole: blobs come first, then what refers to them, the tag last.
 
 mod auth;
+mod certificates;
 mod clients;
 mod complaint;
 mod credentials;
@@ -35,6 +36,8 @@ use self::transport::Transport;
 use crate::observer::Observer;
 use crate::oci::Reference;
 
+pub use self::certificates::CertificateFileError;
+pub(crate) use self::certificates::{Certificates, Trust};
 pub use self::credentials::{Credential, CredentialError, CredentialOrigin};
 pub use self::document::DocumentError;
 pub use self::error::{CredentialUse, Refusal, RegistryError};

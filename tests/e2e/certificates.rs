@@ -20,3 +20,12 @@ pub(crate) fn make(workspace: &Workspace) {
     let mut shell = Command::new("sh");
     Outcome::of(shell.args(["-euc", script]).current_dir(workspace.path("."))).success();
 }
+
+/// Makes a certificate that a registry of this machine has made for itself, `server.pem`, as Docker's manual says
+/// ("Use self-signed certificates"). Needs [`crate::requirement::NETWORK_TOOLS`].
+pub(crate) fn make_self_signed(workspace: &Workspace, name: &str) {
+    let mut openssl = Command::new("openssl");
+    let words = "req -newkey rsa:2048 -nodes -sha256 -x509 -days 365 -subj /CN=registry -keyout server.key -out server.pem -addext";
+    openssl.args(words.split(' ')).arg(format!("subjectAltName = {name}"));
+    Outcome::of(openssl.current_dir(workspace.path("."))).success();
+}

@@ -144,3 +144,47 @@ fn a_registry_with_certificates() {
     let stored = Registry::start("https").unwrap().manifest("app", "1").unwrap();
     assert_eq!(pushed.stdout, format!("{reference}@{}\n", stored.digest));
 }
+
+/// A certificate that the registry made for itself is taken where it was laid down, for the name that is in it.
+#[test]
+fn a_registry_that_vouches_for_itself() {
+    if !present(&[NETWORK_TOOLS]) {
+        return;
+    }
+    for (name, fix) in
+        [("IP:127.0.0.1", None), ("DNS:registry.example", Some("a name that is in its certificate"))]
+    {
+        let workspace = Workspace::new();
+        certificates::make_self_signed(&workspace, name);
+        let Some(registry) = Registry::with_certificate("self-signed", &workspace.path(".")) else { return };
+        let reference = registry.reference("app:1");
+        let push = || workspace.run(build(&reference, &["--cert-dir", "certificates"]));
+        let message = Message::only_one(&push(), 5);
+        assert!(
+            message
+                .reasons
+                .iter()
+                .any(|line| line.contains("UnknownIssuer") || line.contains("CaUsedAsEndEntity")),
+            "{message:#?}"
+        );
+        let directory = workspace.path("certificates").join(registry.address().to_string());
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("ca.crt"), "a certificate").unwrap();
+        let message = Message::only_one(&push(), 5);
+        let file = format!("certificates/{}/ca.crt", registry.address());
+        assert_eq!(message.what, format!("`{file}` has no certificate in PEM"));
+        fs::copy(workspace.path("server.pem"), directory.join("ca.crt")).unwrap();
+        match fix {
+            None => drop(push().success()),
+            Some(fix) => {
+                let message = Message::only_one(&push(), 5);
+                assert!(message.fixes.iter().any(|line| line.contains(fix)), "{message:#?}");
+            }
+        }
+        let image = format!("docker://{reference}");
+        let certificates = directory.to_str().unwrap();
+        if fix.is_none() && present(&[ROOT, SKOPEO]) {
+            sandbox().run("skopeo", ["inspect", "--cert-dir", certificates, &image]);
+        }
+    }
+}

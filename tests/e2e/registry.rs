@@ -85,6 +85,14 @@ impl Registry {
         })
     }
 
+    /// Starts a registry that speaks https with `server.pem` in `directory`, and does not mind who asks.
+    pub(crate) fn with_certificate(name: &str, directory: &Path) -> Option<Self> {
+        let file = |name: &str| directory.join(name);
+        Self::start_with(name, |settings| {
+            settings["http"]["tls"] = json!({ "certificate": file("server.pem"), "key": file("server.key") });
+        })
+    }
+
     /// Starts a registry that takes what a token server signs with the key of `certificate`.
     pub(crate) fn with_tokens(name: &str, realm: &str, certificate: &Path) -> Option<Self> {
         Self::start_with(name, |settings| {
