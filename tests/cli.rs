@@ -22,7 +22,7 @@ struct Case {
 
 const OUT: &str = "-o type=oci,dest=$HOME/out.tar";
 
-const CASES: [Case; 36] = [
+const CASES: [Case; 41] = [
     Case {
         name: "missing-libraries",
         tree: "include debian\n/app/main elf needed=libq.so.1,libr.so.1\n/app/two elf needed=libs.so.1 runpath=/opt\n\
@@ -158,6 +158,23 @@ const CASES: [Case; 36] = [
     Case { name: "level-too-high", tree: "", arguments: "build --compression-level 13 /app/main" },
     Case { name: "transport-unknown", tree: "", arguments: "build --from docker-daemon:app /app/main" },
     Case { name: "push-nowhere", tree: "", arguments: "build /app/main --push" },
+    Case { name: "push-takes-the-program", tree: "", arguments: "build --push ./main" },
+    Case {
+        name: "push-of-a-layout-and-a-tag",
+        tree: "/app dir",
+        arguments: "push $TOP/app:1.0 r.example/app",
+    },
+    Case {
+        name: "push-of-an-archive-and-a-tag",
+        tree: "/app.tar file x",
+        arguments: "push $TOP/app.tar:1.0 r.example/app",
+    },
+    Case { name: "push-of-nothing", tree: "", arguments: "push $TOP/app:1.0 r.example/app" },
+    Case {
+        name: "load-by-digest",
+        tree: "",
+        arguments: "load $TOP/app -t r.example/app:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    },
     Case {
         name: "tree-of-a-script",
         tree: "include debian\n/app/run script \"#!/usr/bin/env -S main -u\\n\"\n/usr/bin/env elf needed=libc.so.6\n\

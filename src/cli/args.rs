@@ -170,6 +170,11 @@ impl BuildArguments {
             && selection.include.is_empty()
             && selection.with.is_empty()
     }
+
+    /// Returns the name that `--push` or `--push-if-changed` brings along.
+    pub(super) fn pushed_to(&self) -> Option<&str> {
+        self.push.as_deref().or(self.push_if_changed.as_deref()).filter(|name| !name.is_empty())
+    }
 }
 
 /// What is kept between builds.

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::results::Finished;
 use super::scratch::Scratch;
 use super::source::{self, Means};
-use super::{Outcome, boxed, cache, reports, resolution, summary};
+use super::{Outcome, arrived, boxed, cache, reports, resolution, summary};
 use crate::closure::Closure;
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, PushMode, Registry};
 use crate::explain::{Explain, Explanation, Failure};
@@ -241,14 +241,17 @@ pub(super) fn run(arguments: &BuildArguments, console: &mut Console) -> Outcome 
             Takes::Everything => image.clone(),
             Takes::OwnPlatform => load::for_engine(layout, &image, &platform::host(), console)?,
         };
-        let published = target.destination.publish(layout, &image, &names).map_err(boxed)?;
-        info!(digest = %published.digest, place = %target.place, "image published");
-        console.say(&format!("  to {}", target.place));
-        for line in published.lines() {
+        let outcome = target.destination.publish(layout, &image, &names);
+        if let Ok(published) = &outcome {
+            info!(digest = %published.digest, place = %target.place, "image published");
+            console.say(&format!("  to {}", target.place));
+        }
+        for line in arrived(&outcome) {
             if said.insert(line.clone()) {
                 console.line(&line)?;
             }
         }
+        outcome.map_err(boxed)?;
         // The one remembered last is the one that `why` speaks of: of several, the first.
         for (part, (image, _)) in parts.iter().zip(&images).rev() {
             reports::remember(&part.report, layout.digest_of(image).map_err(boxed)?);
@@ -355,11 +358,11 @@ fn is_only_loaded(arguments: &BuildArguments) -> bool {
 /// Returns the names of the image: the tags, and the value of `--push`.
 fn names(arguments: &BuildArguments) -> Result<Vec<Reference>, Box<dyn Explain>> {
     let mut names = arguments.tags.clone();
-    let push = arguments.push.as_deref().or(arguments.push_if_changed.as_deref());
-    if let Some(reference) = push.filter(|reference| !reference.is_empty()) {
+    if let Some(reference) = arguments.pushed_to() {
         names.push(reference.parse::<Reference>().map_err(boxed)?);
     }
-    let pushes = push.is_some() || arguments.outputs.contains(&OutputSpec::Registry);
+    let is_pushed = arguments.push.is_some() || arguments.push_if_changed.is_some();
+    let pushes = is_pushed || arguments.outputs.contains(&OutputSpec::Registry);
     if let Some(name) = names.iter().find(|name| name.digest().is_some()) {
         return Err(boxed(UsageError::DigestInName { name: name.clone() }));
     }

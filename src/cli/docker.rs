@@ -146,6 +146,10 @@ fn parse(origin: &str, address: &str, tls: Option<DockerTls>) -> Result<DockerAd
     };
     let host = host.trim_end_matches('/');
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && !port.ends_with(']'));
+    let is_url = reqwest::Url::parse(&format!("http://{host}/")).is_ok();
+    if !is_url || host.contains(['/', '@', '?', '#']) {
+        return Err(DockerError::Unknown { origin, address: shown() });
+    }
     let host = match (has_port, &tls) {
         (true, _) => host.to_owned(),
         (false, Some(_)) => format!("{host}:{SECURE_PORT}"),
@@ -221,6 +225,14 @@ mod tests {
             (
                 vec![("DOCKER_HOST", "npipe:////./pipe/docker")],
                 "DOCKER_HOST is `npipe:////./pipe/docker`, which is neither `unix://PATH` nor `tcp://HOST:PORT`",
+            ),
+            (
+                vec![("DOCKER_HOST", "tcp://h:1:2")],
+                "DOCKER_HOST is `tcp://h:1:2`, which is neither `unix://PATH` nor `tcp://HOST:PORT`",
+            ),
+            (
+                vec![("DOCKER_HOST", "tcp://")],
+                "DOCKER_HOST is `tcp://`, which is neither `unix://PATH` nor `tcp://HOST:PORT`",
             ),
             (vec![("DOCKER_CONTEXT", "none")], "there is no Docker context `none`"),
         ] {

@@ -12,7 +12,7 @@ use super::console::Console;
 use super::{Outcome, boxed, docker, stored};
 use crate::destination::{Containerd, Destination, Docker, DockerAddress, Podman};
 use crate::explain::{Explain, Explanation, Failure};
-use crate::oci::{Descriptor, Layout, Platform, Wanted, find, platform};
+use crate::oci::{Descriptor, Layout, Platform, Reference, Wanted, find, platform};
 
 /// An engine that keeps images on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
@@ -42,6 +42,25 @@ impl Explain for NoEngine {
 
     fn failure(&self) -> Failure {
         Failure::Outside
+    }
+}
+
+/// A name for an engine has a digest, which is not for anybody to choose.
+#[derive(Debug, Error)]
+#[error("`{name}` has a digest, and an engine knows images by tags")]
+struct DigestInTag {
+    name: Reference,
+}
+
+impl Explain for DigestInTag {
+    fn explain(&self) -> Vec<Explanation> {
+        let (name, tag) = (self.name.without_version(), self.name.tag().unwrap_or("TAG"));
+        let fix = format!("name the image `{name}:{tag}`");
+        vec![Explanation::new("usage", self.to_string()).fix(fix)]
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Usage
     }
 }
 
@@ -110,6 +129,9 @@ pub(super) fn for_engine(
 }
 
 pub(super) fn run(arguments: &LoadArguments, console: &mut Console) -> Outcome {
+    if let Some(name) = arguments.tags.iter().find(|name| name.digest().is_some()) {
+        return Err(boxed(DigestInTag { name: name.clone() }));
+    }
     let stored = stored::open(&arguments.image)?;
     let host = platform::host();
     let wanted = arguments.platform.as_ref().unwrap_or(&host);

@@ -32,6 +32,7 @@ use serde_json::json;
 
 use self::args::{Arguments, Command, Format};
 use self::console::Console;
+use crate::destination::{PublishError, Published};
 use crate::explain::Explain;
 use crate::layer;
 
@@ -46,7 +47,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Command::Build(options) = &arguments.command
         && options.names_nothing()
     {
-        arguments = match project::completed(&words).map(Arguments::with_project) {
+        arguments = match project::completed(&words, options.pushed_to()).map(Arguments::with_project) {
             Ok(Ok(arguments)) => arguments,
             Ok(Err(error)) => return console::usage(&error),
             Err(error) => {
@@ -90,6 +91,15 @@ fn version(format: Format) -> String {
     match format {
         Format::Text => version.to_owned(),
         Format::Json => json!({ "version": version, "format": layer::FORMAT_VERSION }).to_string(),
+    }
+}
+
+/// Returns the lines for scripts of what arrived, be it all or a part.
+fn arrived(outcome: &Result<Published, PublishError>) -> Vec<String> {
+    match outcome {
+        Ok(published) => published.lines(),
+        Err(PublishError::Partly(partly)) => partly.published.lines(),
+        Err(_) => Vec::new(),
     }
 }
 

@@ -18,6 +18,8 @@ const COMMAND: &str = "build";
 enum NoProject {
     #[error("no program is named, and there is no `{FILE}` here")]
     Nothing,
+    #[error("no program is named: `{word}` is taken for where to push")]
+    TakenByPush { word: String },
     #[error("no program is named, nor does `{FILE}` name one")]
     NoProgram,
     #[error("cannot read `{FILE}`")]
@@ -29,6 +31,9 @@ impl Explain for NoProject {
         let explanation = Explanation::new("no-program", self.to_string()).because_of(self);
         vec![match self {
             Self::Nothing => explanation.fix("name one: `minimage build curl`"),
+            Self::TakenByPush { word } => explanation
+                .fix(format!("say where to push, too: `minimage build --push REGISTRY/NAME {word}`"))
+                .fix(format!("or what to build: `minimage build --push {word} PROGRAM`")),
             Self::NoProgram => explanation.fix(format!("write `{PROGRAM} = \"…\"`")),
             Self::Unreadable { .. } => explanation.fix("make it a text file that you may read"),
         }]
@@ -40,11 +45,14 @@ impl Explain for NoProject {
 }
 
 /// Returns `words`, which run `build` without a program, with those of the project file put in: before the flags of
-/// the command line, which win.
-pub(super) fn completed(words: &[OsString]) -> Result<Vec<OsString>, Box<dyn Explain>> {
+/// the command line, which win. `pushed` is the word that `--push` has taken.
+pub(super) fn completed(words: &[OsString], pushed: Option<&str>) -> Result<Vec<OsString>, Box<dyn Explain>> {
     let text = match fs::read_to_string(FILE) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(boxed(NoProject::Nothing)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let taken = |word: &str| NoProject::TakenByPush { word: word.to_owned() };
+            return Err(boxed(pushed.map_or(NoProject::Nothing, taken)));
+        }
         Err(source) => return Err(boxed(NoProject::Unreadable { source })),
     };
     let mut settings = project::parse(&text, FILE, &project::flags()).map_err(boxed)?;

@@ -4,7 +4,7 @@ use super::args::PushArguments;
 use super::connection::{Connection, runtime};
 use super::console::Console;
 use super::progress::Progress;
-use super::{Outcome, boxed, stored};
+use super::{Outcome, arrived, boxed, stored};
 use crate::destination::{Destination, PushMode, Registry};
 
 pub(super) fn run(arguments: &PushArguments, console: &mut Console) -> Outcome {
@@ -14,9 +14,9 @@ pub(super) fn run(arguments: &PushArguments, console: &mut Console) -> Outcome {
     let connection = Connection { arguments: &arguments.registry, observer: &progress };
     let mode = if arguments.if_changed { PushMode::IfChanged } else { PushMode::Always };
     let registry = Registry { client: connection.client(), runtime: &runtime, observer: &progress, mode };
-    let published = registry.publish(&stored.layout, &stored.image, &arguments.references).map_err(boxed)?;
-    for line in published.lines() {
+    let outcome = registry.publish(&stored.layout, &stored.image, &arguments.references);
+    for line in arrived(&outcome) {
         console.line(&line)?;
     }
-    Ok(())
+    outcome.map(drop).map_err(boxed)
 }

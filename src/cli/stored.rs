@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use thiserror::Error;
+
 use super::boxed;
 use super::scratch::Scratch;
 use crate::archive::Archive;
-use crate::explain::Explain;
+use crate::explain::{Explain, Explanation};
 use crate::oci::{Descriptor, FindError, Layout, named};
 use crate::spec::{Source, SourceError, Stored};
 
@@ -18,6 +20,26 @@ pub(super) struct StoredImage {
     pub(super) names: Vec<crate::oci::Reference>,
     /// Vanishes with the value.
     _scratch: Option<Scratch>,
+}
+
+/// A word without a transport names no path, but would with one.
+#[derive(Debug, Error)]
+#[error("there is no `{word}`, but there is `{path}`")]
+struct NoTransport {
+    word: String,
+    path: String,
+    transport: &'static str,
+}
+
+impl Explain for NoTransport {
+    fn explain(&self) -> Vec<Explanation> {
+        let Self { word, transport, .. } = self;
+        vec![
+            Explanation::new("no-image", self.to_string())
+                .why("a word without a transport is a path")
+                .fix(format!("for an image by its name there, write `{transport}:{word}`")),
+        ]
+    }
 }
 
 /// Returns what `word` names: with a transport as skopeo has it, else a path.
@@ -33,12 +55,28 @@ pub(super) fn open(source: &Source) -> Result<StoredImage, Box<dyn Explain>> {
         Source::Layout(stored) => open_layout(stored),
         Source::Archive(stored) => open_archive(stored),
         Source::Path(path) if path.is_dir() => open_layout(&Stored { path: path.clone(), name: None }),
+        Source::Path(path) if !path.exists() => match without_transport(path) {
+            Some(error) => Err(boxed(error)),
+            None => open_archive(&Stored { path: path.clone(), name: None }),
+        },
         Source::Path(path) => open_archive(&Stored { path: path.clone(), name: None }),
         Source::Registry(reference) => {
             let path = Path::new(&reference.to_string()).to_owned();
             open_layout(&Stored { path, name: None })
         }
     }
+}
+
+/// Returns what is wrong with a path that is not there, if it is one with a name behind it.
+fn without_transport(path: &Path) -> Option<NoTransport> {
+    let word = path.to_str()?;
+    let (before, _) = word.rsplit_once(':')?;
+    let transport = match Path::new(before) {
+        path if path.is_dir() => "oci",
+        path if path.is_file() => "oci-archive",
+        _ => return None,
+    };
+    Some(NoTransport { word: word.to_owned(), path: before.to_owned(), transport })
 }
 
 fn open_layout(stored: &Stored) -> Result<StoredImage, Box<dyn Explain>> {

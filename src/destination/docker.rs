@@ -23,6 +23,8 @@ const PIECES: usize = 8;
 const PIECE: usize = 256 << 10;
 /// How much of the daemon's answer is read, in bytes.
 const ANSWER_MAX: usize = 1 << 20;
+/// The longest line of it that is shown if it is no document, in bytes.
+const LINE_MAX: usize = 300;
 
 /// The images of a Docker daemon.
 #[derive(Debug)]
@@ -100,7 +102,7 @@ impl fmt::Display for DockerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => path.display().fmt(f),
-            Self::Host(host) | Self::Secure { host, .. } => host.fmt(f),
+            Self::Host(host) | Self::Secure { host, .. } => write!(f, "tcp://{host}"),
         }
     }
 }
@@ -113,7 +115,7 @@ impl Destination for Docker<'_> {
         names: &[Reference],
     ) -> Result<Published, PublishError> {
         let unreachable = |source: reqwest::Error| PublishError::Docker {
-            address: self.address.to_string(),
+            address: self.address.clone(),
             source: source.without_url(),
         };
         let builder =
@@ -162,7 +164,10 @@ impl Destination for Docker<'_> {
             (Err(_), Err(archive::WriteError::Layout(error))) => return Err(error.into()),
             (Err(error), _) => return Err(unreachable(error)),
         };
-        let messages = failures(&answer.1);
+        let mut messages = failures(&answer.1);
+        if answer.0 != StatusCode::OK && messages.is_empty() {
+            messages.extend(first_line(&answer.1));
+        }
         if answer.0 != StatusCode::OK || !messages.is_empty() {
             return Err(PublishError::Engine {
                 engine: ENGINE,
@@ -184,6 +189,13 @@ fn failures(answer: &[u8]) -> Vec<String> {
     let lines = serde_json::Deserializer::from_slice(answer).into_iter::<Line>();
     let texts = lines.map_while(Result::ok).filter_map(|line| line.error.or(line.message));
     texts.map(|text| crate::path::show(text.as_bytes())).collect()
+}
+
+/// Returns the first line of an answer that is no document.
+fn first_line(answer: &[u8]) -> Option<String> {
+    let line = answer.trim_ascii().split(|byte| *byte == b'\n').next()?.trim_ascii();
+    let is_text = !line.is_empty() && line.len() <= LINE_MAX && !line.starts_with(b"<");
+    is_text.then(|| crate::path::show(line))
 }
 
 /// Collects what is written into pieces of a body.

@@ -30,7 +30,7 @@ pub trait Destination {
     /// after. Doing it again changes nothing.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing half-written is then visible under the final name.
+    /// [`PublishError`]; nothing half-written is then visible under the final name. [`PublishError::Partly`] tells what is.
     fn publish(
         &self,
         layout: &Layout,
@@ -62,6 +62,17 @@ impl Published {
     }
 }
 
+/// An image that arrived under some of its names only.
+#[cfg(feature = "registry")]
+#[derive(Debug, Error)]
+#[error("the image arrived under some of its names only")]
+pub struct Partly {
+    /// What arrived.
+    pub published: Published,
+    /// Why the rest did not.
+    pub source: crate::registry::RegistryError,
+}
+
 /// Why an image did not arrive.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -73,6 +84,10 @@ pub enum PublishError {
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// A registry did not take it under all of its names.
+    #[cfg(feature = "registry")]
+    #[error(transparent)]
+    Partly(#[from] Box<Partly>),
     /// An archive cannot be written. The path is of the host.
     #[error("cannot {action} `{}`", path.display())]
     Archive {
@@ -88,7 +103,7 @@ pub enum PublishError {
     #[error("cannot load the image into Docker at `{address}`")]
     Docker {
         /// Where it was looked for.
-        address: String,
+        address: DockerAddress,
         /// What the connection says.
         source: reqwest::Error,
     },
@@ -123,12 +138,26 @@ impl Explain for PublishError {
             #[cfg(feature = "registry")]
             Self::Registry(error) => error.explain(),
             #[cfg(feature = "registry")]
-            Self::Docker { .. } => vec![
-                Explanation::new("engine-unreachable", self.to_string())
-                    .because_of(self)
-                    .fix("start Docker, or say where it is with DOCKER_HOST")
-                    .fix("be root, or a member of the group `docker`"),
-            ],
+            Self::Partly(partly) => {
+                let names = partly.published.names.iter().map(|name| format!("`{name}`"));
+                let names = names.collect::<Vec<_>>().join(", ");
+                let explanations = partly.source.explain().into_iter();
+                explanations.map(|it| it.at(format!("after {names} had arrived"))).collect()
+            }
+            #[cfg(feature = "registry")]
+            Self::Docker { address, .. } => {
+                let explanation = Explanation::new("engine-unreachable", self.to_string()).because_of(self);
+                let explanation = explanation.fix("start Docker, or say where it is with DOCKER_HOST");
+                vec![match address {
+                    DockerAddress::Socket(_) => explanation.fix("be root, or a member of the group `docker`"),
+                    DockerAddress::Host(_) => {
+                        explanation.fix("if it speaks TLS, set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH")
+                    }
+                    DockerAddress::Secure { .. } => {
+                        explanation.fix("check the certificates in DOCKER_CERT_PATH or of its context")
+                    }
+                }]
+            }
             #[cfg(feature = "registry")]
             Self::DockerFile(_) => vec![
                 Explanation::new("bad-certificates", self.to_string())
@@ -157,6 +186,8 @@ impl Explain for PublishError {
         match self {
             #[cfg(feature = "registry")]
             Self::Registry(error) => error.failure(),
+            #[cfg(feature = "registry")]
+            Self::Partly(partly) => partly.source.failure(),
             #[cfg(feature = "registry")]
             Self::Docker { .. } | Self::DockerFile(_) => Failure::Outside,
             Self::Command { .. } | Self::Engine { .. } => Failure::Outside,

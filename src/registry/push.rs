@@ -135,11 +135,7 @@ impl Client {
             pushed.blobs.extend(blobs.into_iter().map(|(_, blob)| blob));
             let names: Vec<&Reference> =
                 references.iter().filter(|it| it.without_version() == first.without_version()).collect();
-            let names = publish(repository, &parts, &names).await?;
-            for PushedName { reference, outcome } in &names {
-                observer.event(Event::Named { reference, outcome: *outcome });
-            }
-            pushed.names.extend(names);
+            pushed.names.extend(publish(repository, &parts, &names).await?);
             done.push(first);
         }
         Ok(pushed)
@@ -229,6 +225,7 @@ async fn publish(
                 outcome
             }
         };
+        repository.observer.event(Event::Named { reference, outcome });
         names.push(PushedName { reference: (*reference).clone(), outcome });
     }
     Ok(names)

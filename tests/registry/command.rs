@@ -83,6 +83,36 @@ fn push_sends_what_is_missing() {
     assert_eq!(run_in(&home, &format!("push {layout}")).code, Some(2));
 }
 
+/// Of two names of which one cannot be had, the other is a result all the same.
+#[test]
+fn a_name_that_arrived_is_a_result() {
+    let (bench, home) = (Bench::new(), home());
+    let (good, bad) = (
+        Stub::plain(),
+        Stub::start(|it| if it.is("PUT", "/manifests/1") { answer(403, &[], "no") } else { None }),
+    );
+    let image = bench.image(&[b"x"]);
+    bench.layout.enter(&minimage::oci::Named { descriptor: &image, names: &[] }).unwrap();
+    let layout = bench.layout.path().display();
+    let (good, bad) = (format!("{}/app:1", good.address), format!("{}/app:1", bad.address));
+    for flag in ["", " --if-changed"] {
+        let outcome = run_in(&home, &format!("push{flag} {layout} {good} {bad}"));
+        assert_eq!((outcome.code, outcome.stdout), (Some(5), format!("{good}@{}\n", image.digest())));
+        let place = format!("\n  where: after `{good}` had arrived\n    why: the registry says: no\n");
+        assert!(outcome.stderr.contains(&place), "{}", outcome.stderr);
+        let outcome = run_in(&home, &format!("push{flag} {layout} {bad} {good}"));
+        assert_eq!((outcome.code, outcome.stdout), (Some(5), String::new()));
+    }
+    // Also in one repository.
+    let other = bad.replace(":1", ":0");
+    let outcome = run_in(&home, &format!("push {layout} {other} {bad}"));
+    assert_eq!((outcome.code, outcome.stdout), (Some(5), format!("{other}@{}\n", image.digest())));
+    let build = format!("build --from ./rootfs -t {good} -t {bad} --push /app/bare");
+    let outcome = run_in(&home, &build);
+    assert_eq!((outcome.code, outcome.stdout.lines().count()), (Some(5), 1), "{}", outcome.stderr);
+    assert!(outcome.stdout.starts_with(&good));
+}
+
 /// What was pushed from a directory is a source like the directory.
 #[test]
 fn an_image_in_a_registry_is_a_source() {
@@ -187,4 +217,56 @@ fn proxies_are_for_what_is_far_away() {
     push("registry.test/app:1");
     assert_eq!(proxy.count("PUT", "/manifests/1"), 1);
     assert_eq!(proxy.count("CONNECT", "registry.test:443"), proxy.count("CONNECT", ""));
+}
+
+/// Where Docker was looked for is part of the message, and what helps there is part of it, too.
+#[test]
+fn a_docker_that_does_not_answer_is_named() {
+    let (bench, home, stub) = (
+        Bench::new(),
+        home(),
+        Stub::start(|_| answer(400, &[], "Client sent an HTTP request to an HTTPS server.\n")),
+    );
+    let image = bench.image(&[b"x"]);
+    bench.layout.enter(&minimage::oci::Named { descriptor: &image, names: &[] }).unwrap();
+    let load = |host: &str, certificates: Option<&str>| {
+        let mut command = minimage(home.path());
+        command
+            .args(["load", bench.layout.path().to_str().unwrap(), "-t", "app", "--to", "docker"])
+            .env("DOCKER_HOST", host);
+        if let Some(path) = certificates {
+            command.env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", path);
+        }
+        let outcome = run(&mut command);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(5), ""));
+        let text = outcome.stderr.replace(home.path().to_str().unwrap(), "HOME");
+        // What each part of the connection says about it is another's.
+        text.lines()
+            .filter(|line| !line.contains("why: error sending") && !line.contains("why: client error"))
+            .fold(String::new(), |text, line| text + line + "\n")
+    };
+    assert_eq!(
+        load("tcp://127.0.0.1:1", None),
+        "error[engine-unreachable]: cannot load the image into Docker at `tcp://127.0.0.1:1`
+    why: tcp connect error
+    why: Connection refused (os error 111)
+    fix: start Docker, or say where it is with DOCKER_HOST
+    fix: if it speaks TLS, set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH
+"
+    );
+    assert_eq!(
+        load(&format!("tcp://{}", stub.address), None),
+        "error[engine-error]: Docker did not load the image (status 400)
+    why: it says: Client sent an HTTP request to an HTTPS server.
+    fix: see to what the engine says, and load again
+"
+    );
+    fs::write(home.path().join("ca.pem"), "a certificate").unwrap();
+    assert_eq!(
+        load("tcp://127.0.0.1:1", Some(home.path().to_str().unwrap())),
+        "error[bad-certificates]: `HOME/ca.pem` has no certificate in PEM
+    why: no items found
+    fix: mend the file, or say where it is with DOCKER_CERT_PATH
+"
+    );
 }
