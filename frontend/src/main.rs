@@ -15,6 +15,7 @@ mod serve;
 mod expand;
 mod place;
 mod application;
+mod minimise;
 mod worker;
 
 use std::error::Error;
