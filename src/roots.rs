@@ -37,6 +37,13 @@ pub enum Keep {
     /// The same for a part of something larger, which may hold programs that nobody runs: what such a one needs and is
     /// not there is not missed.
     Member(RawPath),
+    /// The same for a part that lands somewhere else: what it finds by its own place is found from there.
+    Moved {
+        /// Where it is.
+        path: RawPath,
+        /// Where it lands.
+        to: RawPath,
+    },
 }
 
 /// A file or directory to keep.

@@ -18,6 +18,20 @@ mod application;
 mod minimise;
 mod worker;
 
+/// Root filesystems as text, with ELF files that are made on the spot.
+#[cfg(test)]
+#[allow(dead_code, reason = "the integration tests of the library need all of it")]
+#[path = "../../tests"]
+mod trees {
+    pub(crate) mod cache_writer;
+    pub(crate) mod elf_text;
+    pub(crate) mod elf_writer;
+    pub(crate) mod rpm_writer;
+    pub(crate) mod tree_text;
+}
+#[cfg(test)]
+use trees::{cache_writer, elf_text, elf_writer, rpm_writer, tree_text};
+
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use minimage::spec::{Generated, PackageData, RunAs, RunAsError, Search, Selectio
 use thiserror::Error;
 
 use crate::application::{self, ApplicationError};
-use crate::expand::{self, Place, itself};
+use crate::expand::{self, Pair, Place, itself};
 use crate::place::{self, Difference};
 use crate::request::{Asked, Finding, Outcome, Request, StageKind, What};
 use crate::settings::Base;
@@ -198,10 +198,16 @@ fn roots<'a>(
                     Place::Named => Keep::File(path),
                     Place::Below => Keep::Member(path),
                 };
-                // With what its package brings.
-                let origin = match pair.place == Place::Named && is_program(*stage, &pair.from)? {
-                    true => Keep::Program { name: pair.from.to_raw(), to: None },
-                    false => wrapped(pair.from.to_raw()),
+                let path = pair.from.to_raw();
+                let to = match finds_by_place(*stage, &pair)? {
+                    true => Some(pair.to.to_raw()),
+                    false => None,
+                };
+                let origin = match (pair.place == Place::Named && is_program(*stage, &pair.from)?, to) {
+                    // With what its package brings.
+                    (true, to) => Keep::Program { name: path, to },
+                    (false, Some(to)) => Keep::Moved { path, to },
+                    (false, None) => wrapped(path),
                 };
                 let keep = wrapped(pair.to.to_raw());
                 found.push(Found { asked, keep, origin: Some((copied.stage, origin)) });
@@ -241,7 +247,10 @@ pub(crate) struct Wants {
 /// Returns the path or name that is to be kept; a pattern has none.
 fn path_of(keep: &Keep) -> &[u8] {
     match keep {
-        Keep::Program { name: path, .. } | Keep::File(path) | Keep::Member(path) => path.as_bytes(),
+        Keep::Program { name: path, .. }
+        | Keep::File(path)
+        | Keep::Member(path)
+        | Keep::Moved { path, .. } => path.as_bytes(),
         Keep::Tree(tree) => tree.path.as_bytes(),
         Keep::Matching(_) => b"",
     }
@@ -258,6 +267,19 @@ fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError>
     let mut head = [0; 2];
     let is_script = matches!(file.read_at(0, &mut head), Ok(2)) && head == *b"#!";
     Ok(is_elf_program || is_script)
+}
+
+/// Returns whether the file of `pair` is in another directory now, and has libraries looked for beside itself.
+fn finds_by_place(stage: &dyn Rootfs, pair: &Pair) -> Result<bool, RootfsError> {
+    let is_file = matches!(stage.lookup(&pair.from)?, Some(node) if node.kind == Kind::File);
+    if pair.from.parent() == pair.to.parent() || !is_file {
+        return Ok(false);
+    }
+    let file = stage.open(&pair.from)?;
+    let Ok(elf) = Elf::parse(&*file) else { return Ok(false) };
+    let needs = elf.needs.iter().map(|need| need.name.as_slice());
+    let mut texts = [elf.runpath.as_deref(), elf.rpath.as_deref()].into_iter().flatten().chain(needs);
+    Ok(texts.any(|text| text.windows(6).any(|word| word == b"ORIGIN")))
 }
 
 /// A problem with what it says at the lines it is about.
@@ -370,4 +392,107 @@ fn text(problem: &Problem, differences: &[Difference], request: &Request) -> Str
             ))
         })
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use minimage::rootfs::MemoryRootfs;
+
+    use super::*;
+    use crate::request::{Copied, Stage};
+    use crate::settings::Settings;
+    use crate::tree_text::Tree;
+
+    /// The loader of every tree, where the one of Debian is.
+    const LOADER: &str = "/lib -> usr/lib
+/lib64 -> usr/lib64
+/usr/lib64/ld-linux-x86-64.so.2 -> /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
+/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 loader glibc=2.36
+  dirs=/lib/x86_64-linux-gnu/:/usr/lib/x86_64-linux-gnu/:/lib/:/usr/lib/
+";
+
+    fn tree(name: &str, text: &str) -> MemoryRootfs {
+        Tree::parse(name, text).to_memory()
+    }
+
+    fn copied(stage: usize, from: &str, to: &str) -> What {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let (includes, excludes) = (Vec::new(), Vec::new());
+        What::Copied(Copied { stage, from, to, is_pattern: true, unpacks: false, includes, excludes })
+    }
+
+    /// A request for a target with files of `stages`, of which those called `context` are no root filesystems.
+    fn request(stages: &[&str], roots: Vec<What>) -> Request {
+        let stage = |name: &&str| Stage {
+            name: (*name).to_owned(),
+            kind: if *name == "context" { StageKind::Files } else { StageKind::Rootfs },
+        };
+        let asked =
+            |(line, what): (i32, What)| Asked { text: format!("{what:?}"), what, lines: (line, line) };
+        Request {
+            epoch: 0,
+            target: "the target".to_owned(),
+            settings: Settings::default(),
+            stages: stages.iter().map(stage).collect(),
+            has_base: false,
+            was_run: false,
+            roots: (1..).zip(roots).map(asked).collect(),
+            user: String::new(),
+            path: vec!["/usr/bin".to_owned()],
+            variables: Vec::new(),
+            file: "Dockerfile".to_owned(),
+        }
+    }
+
+    /// Returns the files and links of the image, and what is said besides, one a line.
+    fn image(request: &Request, target: &MemoryRootfs, stages: &[&MemoryRootfs]) -> String {
+        let stages: Vec<&dyn Rootfs> = stages.iter().map(|stage| *stage as &dyn Rootfs).collect();
+        let mut outcome = Outcome::default();
+        let minimised = minimised(request, target, None, &stages, &mut outcome).unwrap();
+        let mut lines = Vec::new();
+        if let Some(Minimised { resolution, .. }) = minimised {
+            let is_shown = |path: &RootPath| {
+                let generated = ["/etc/group", "/etc/nsswitch.conf", "/etc/passwd"];
+                !path.to_string().contains("/ld-linux") && !generated.contains(&path.to_string().as_str())
+            };
+            let entries = resolution.closure.entries();
+            let entries = entries.filter(|(_, entry)| entry.node.kind != Kind::Directory);
+            let paths: BTreeSet<_> = entries.map(|(path, _)| path).filter(|path| is_shown(path)).collect();
+            lines.extend(paths.iter().map(ToString::to_string));
+            lines.extend(resolution.warnings.iter().map(|warning| format!("warning: {warning}")));
+        }
+        lines.extend(outcome.warnings.iter().map(|finding| format!("warning: {}", finding.text)));
+        lines.extend(outcome.problems.iter().map(|finding| format!("{}: {}", finding.lines.0, finding.text)));
+        lines.join("\n")
+    }
+
+    #[test]
+    fn what_lies_beside_something_that_moves_moves_along() {
+        let program = "elf needed=libx.so.1 runpath=$ORIGIN/../lib";
+        let plugin = "elf needed=libz.so runpath=$ORIGIN/deps";
+        let stage = tree(
+            "stage",
+            &format!(
+                "{LOADER}/opt/app/bin/x {program}\n/opt/app/bin/y {program}\n\
+                /opt/app/lib/libx.so.1 elf needed=libw.so.1\n/usr/lib/x86_64-linux-gnu/libw.so.1 elf\n\
+                /opt/plugins/plug.so {plugin}\n/opt/plugins/deps/libz.so elf\n"
+            ),
+        );
+        let copy = |from: &str, to: &str| request(&["build"], vec![copied(0, from, to)]);
+        for (from, to, placed, along) in [
+            ("/opt/app/bin/x", "/usr/local/bin/x", "/usr/local/bin/x", "/usr/local/lib/libx.so.1"),
+            ("/opt/app/bin", "/srv/bin", "/srv/bin/y", "/srv/lib/libx.so.1"),
+            ("/opt/app/bin/x", "/opt/app/bin/a", "/opt/app/bin/a", "/opt/app/lib/libx.so.1"),
+        ] {
+            let target = tree("target", &format!("{placed} {program}\n"));
+            let expected = format!("/lib\n/lib64\n{placed}\n{along}\n/usr/lib/x86_64-linux-gnu/libw.so.1");
+            let found = image(&copy(from, to), &target, &[&stage]);
+            assert_eq!(found.lines().collect::<BTreeSet<_>>(), expected.lines().collect(), "{from} {to}");
+        }
+        let target = tree("target", &format!("{LOADER}/modules/plug.so {plugin}\n"));
+        let found = image(&copy("/opt/plugins/plug.so", "/modules/"), &target, &[&stage]);
+        assert_eq!(found, "/modules/deps/libz.so\n/modules/plug.so");
+    }
 }

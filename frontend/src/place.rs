@@ -100,17 +100,20 @@ fn add<'a>(
     let directory = match chase(completed, &above)?.end {
         Ok((directory, Node { kind: Kind::Directory, .. })) => directory,
         Ok(_) => return Ok(()),
-        Err(_) => match chase(stage, &above)?.end {
-            Ok((_, node)) if node.kind == Kind::Directory => {
-                let parent = Entry { node, content: Content::None, ..entry.clone() };
-                add(completed, &above, &parent, stage)?;
-                match chase(completed, &above)?.end {
-                    Ok((directory, _)) => directory,
-                    Err(_) => return Ok(()),
-                }
+        Err(_) => {
+            let node = match chase(stage, &above)?.end {
+                Ok((_, node)) if node.kind == Kind::Directory => node,
+                Ok(_) => return Ok(()),
+                // What lies beside something that has moved lies where the stage need not have anything.
+                Err(_) => Node::directory(0o755),
+            };
+            let parent = Entry { node, content: Content::None, ..entry.clone() };
+            add(completed, &above, &parent, stage)?;
+            match chase(completed, &above)?.end {
+                Ok((directory, _)) => directory,
+                Err(_) => return Ok(()),
             }
-            _ => return Ok(()),
-        },
+        }
     };
     if let Some(path) = directory.child(name) {
         let bytes = match &entry.content {

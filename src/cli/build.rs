@@ -451,7 +451,8 @@ fn image_name(specs: &[BuildSpec], names: &[Reference]) -> String {
         Keep::Program { name: path, .. }
         | Keep::Tree(Tree { path, .. })
         | Keep::File(path)
-        | Keep::Member(path) => path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default(),
+        | Keep::Member(path)
+        | Keep::Moved { path, .. } => path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default(),
         Keep::Matching(_) => b"".as_slice(),
     });
     match program {

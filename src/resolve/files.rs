@@ -95,10 +95,29 @@ impl Collector<'_> {
     pub(super) fn take_member(&mut self, root: &Root, path: &RawPath) -> Result<(), ResolveError> {
         let known = self.problems.len();
         self.take_file(root, path)?;
+        self.warn_of_problems_since(known, path);
+        Ok(())
+    }
+
+    /// Takes the same to `to`.
+    pub(super) fn take_moved(
+        &mut self,
+        root: &Root,
+        path: &RawPath,
+        to: &RawPath,
+    ) -> Result<(), ResolveError> {
+        let known = self.problems.len();
+        let tree = Tree { path: path.clone(), to: Some(to.clone()), owner: None, mode: None };
+        self.take_tree(root, &tree)?;
+        self.warn_of_problems_since(known, path);
+        Ok(())
+    }
+
+    /// Makes warnings about `path` of the problems that were not known when there were `known`.
+    fn warn_of_problems_since(&mut self, known: usize, path: &RawPath) {
         for problem in self.problems.split_off(known) {
             self.warn(format!("`{path}` would not run: {problem}"));
         }
-        Ok(())
     }
 
     /// Takes the file or directory that `tree` names for the root `root`, to where it lands.

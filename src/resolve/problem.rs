@@ -300,7 +300,7 @@ impl Problem {
     pub fn program_not_found(root: Root, search: &Search, rootfs: &dyn Rootfs) -> Self {
         let is_path = match &root.keep {
             Keep::Program { name, .. } => name.as_bytes().contains(&b'/'),
-            Keep::Tree(_) | Keep::Matching(_) | Keep::File(_) | Keep::Member(_) => true,
+            Keep::Tree(_) | Keep::Matching(_) | Keep::File(_) | Keep::Member(_) | Keep::Moved { .. } => true,
         };
         let searched = if is_path { Vec::new() } else { search.path.clone() };
         Self::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned() }

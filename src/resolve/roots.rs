@@ -25,6 +25,7 @@ impl Collector<'_> {
                 Keep::Matching(glob) => self.take_matching(root, glob)?,
                 Keep::File(path) => self.take_file(root, path)?,
                 Keep::Member(path) => self.take_member(root, path)?,
+                Keep::Moved { path, to } => self.take_moved(root, path, to)?,
             }
         }
         Ok(programs)
