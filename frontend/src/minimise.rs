@@ -429,8 +429,7 @@ mod tests {
             name: (*name).to_owned(),
             kind: if *name == "context" { StageKind::Files } else { StageKind::Rootfs },
         };
-        let asked =
-            |(line, what): (i32, What)| Asked { text: format!("{what:?}"), what, lines: (line, line) };
+        let asked = |(line, what)| Asked { what, text: format!("line {line}"), lines: (line, line) };
         Request {
             epoch: 0,
             target: "the target".to_owned(),
@@ -493,6 +492,32 @@ mod tests {
         }
         let target = tree("target", &format!("{LOADER}/modules/plug.so {plugin}\n"));
         let found = image(&copy("/opt/plugins/plug.so", "/modules/"), &target, &[&stage]);
-        assert_eq!(found, "/modules/deps/libz.so\n/modules/plug.so");
+        assert_eq!(found, "/lib64\n/modules/deps/libz.so\n/modules/plug.so");
+    }
+
+    #[test]
+    fn the_cache_of_the_loader_knows_what_comes_from_stages() {
+        let stage = |name: &str| {
+            tree(
+                name,
+                &format!(
+                    "{LOADER}/etc/ld.so.cache cache lib{name}.so=/opt/lib{name}.so\n/opt/lib{name}.so elf\n\
+                    /opt/{name} elf needed=lib{name}.so\n"
+                ),
+            )
+        };
+        let (a, b) = (stage("a"), stage("b"));
+        let own =
+            "/etc/ld.so.cache cache libc.so=/own/libc.so\n/own/libc.so elf\n/opt/c elf needed=libc.so\n";
+        let base = format!("{LOADER}/opt/a elf needed=liba.so\n/opt/b elf needed=libb.so\n");
+        let copies = || vec![copied(0, "/opt/a", "/opt/a"), copied(1, "/opt/b", "/opt/b")];
+        let of_stages = "/etc/ld.so.cache\n/lib64\n/opt/a\n/opt/b\n/opt/liba.so\n/opt/libb.so";
+        let found = image(&request(&["a", "b"], copies()), &tree("target", &base), &[&a, &b]);
+        assert_eq!(found, of_stages);
+        let all = [copies(), vec![What::Program("/opt/c".to_owned())]].concat();
+        let target = tree("target", &format!("{base}{own}"));
+        let found = image(&request(&["a", "b"], all), &target, &[&a, &b]);
+        let expected = of_stages.replace("/opt/b\n", "/opt/b\n/opt/c\n") + "\n/own/libc.so";
+        assert_eq!(found, expected);
     }
 }

@@ -1,12 +1,18 @@
 //! A closure in the stage that files were copied from -> what of it the target lacks, at its place there.
 
+use std::collections::BTreeSet;
+
 use minimage::closure::{Cause, Closure, Content, Entry, Reason, Role};
 use minimage::formats::ReadAt;
+use minimage::formats::elf::ByteOrder;
+use minimage::formats::ldso_cache::{self, CacheLine, LdsoCache};
 use minimage::path::{RawPath, RootPath};
-use minimage::rootfs::{Bytes, CompletedRootfs, Kind, Node, Rootfs, RootfsError, chase};
+use minimage::rootfs::{Bytes, CompletedRootfs, Kind, Node, Rootfs, RootfsError, chase, read_file};
 
 use crate::expand::itself;
 
+/// The largest cache of a loader that is read, in bytes.
+const CACHE_MAX: u64 = 64 << 20;
 /// How much of two files is compared at once, in bytes.
 const PIECE: usize = 64 << 10;
 
@@ -63,6 +69,11 @@ pub(crate) fn complete<'a>(
                     completion.brought.push(spelled);
                 }
             }
+            Some(real) if entry.reasons.iter().any(|reason| is_of_loader(closure, reason)) => {
+                if let Content::Generated(more) = &entry.content {
+                    complete_cache(completed, &real, more)?;
+                }
+            }
             Some(real) => {
                 let there = chase(completed, &real.to_raw())?.end;
                 if is_asked_for
@@ -85,6 +96,44 @@ pub(crate) fn complete<'a>(
         }
     }
     Ok(completion)
+}
+
+fn is_of_loader(closure: &Closure, reason: &Reason) -> bool {
+    matches!(closure.demand(reason.demand).cause, Cause::LoaderConfig { .. })
+}
+
+/// Adds the lines of the cache `more`, which a stage's libraries are found by, to the cache at `path`, whose own lines
+/// stay. A cache that no loader reads stays as it is.
+fn complete_cache(
+    completed: &mut CompletedRootfs<'_>,
+    path: &RootPath,
+    more: &[u8],
+) -> Result<(), RootfsError> {
+    let Ok((real, node)) = chase(completed, &path.to_raw())?.end else { return Ok(()) };
+    if node.kind != Kind::File {
+        return Ok(());
+    }
+    let own = read_file(completed, &real, CACHE_MAX)?;
+    for byte_order in [ByteOrder::Little, ByteOrder::Big] {
+        let lines = |bytes: &[u8]| LdsoCache::parse(bytes.to_vec(), byte_order)?.lines();
+        let (Some(mut lines), Some(more)) = (lines(&own), lines(more)) else { continue };
+        let known: BTreeSet<_> = lines.iter().map(key).collect();
+        let more: Vec<CacheLine> = more.into_iter().filter(|line| !known.contains(&key(line))).collect();
+        if more.is_empty() {
+            return Ok(());
+        }
+        lines.extend(more);
+        let bytes = ldso_cache::write(&lines, byte_order);
+        let node = Node { size: bytes.len() as u64, ..node };
+        completed.add(&real, node, Bytes::Made(bytes));
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// Returns what only one line of a cache can answer.
+fn key(line: &CacheLine) -> (Vec<u8>, u32, Option<Vec<u8>>) {
+    (line.name.clone(), line.flags, line.hwcap.clone())
 }
 
 /// Adds `entry` at `spelled`, through the links that `completed` has, and the directories above it that it lacks.

@@ -9,13 +9,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use minimage::closure::Content;
-use minimage::formats::read_all;
 use minimage::image;
 use minimage::layer::{self, DirectoryError, LayerPlan};
 use minimage::path::RootPath;
 use minimage::report::Report;
 use minimage::resolve::Resolution;
-use minimage::rootfs::{CachedRootfs, HostRootfs, Kind, Rootfs, RootfsError};
+use minimage::rootfs::{CachedRootfs, HostRootfs, Kind, Node, Rootfs, RootfsError, read_file};
 use minimage::roots::Root;
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{Epoch, EpochError, Layering};
@@ -28,6 +27,9 @@ use crate::request::{
     STAGES, TARGET,
 };
 use crate::settings::Base;
+
+/// The largest file that is compared with one that minimage makes, in bytes.
+const GENERATED_MAX: u64 = 64 << 20;
 
 /// Why the step fails.
 #[derive(Debug, Error)]
@@ -160,7 +162,7 @@ fn write_minimised(
     let epoch = Epoch::parse(&request.epoch.to_string())?;
     let mut plan = layer::plan(&resolution.closure, Layering::Single);
     if request.settings.base == Base::Keep {
-        lacking(&mut plan, target)?;
+        lacking(&mut plan, target, completed)?;
     }
     write(completed, resolution, &plan, epoch, &request.target, outcome)?;
     let asked: Vec<&Asked> = request.roots.iter().collect();
@@ -168,16 +170,26 @@ fn write_minimised(
     Ok(())
 }
 
-/// Leaves of `plan` what `target` lacks or has otherwise, and the directories that this is in.
-fn lacking(plan: &mut LayerPlan, target: &dyn Rootfs) -> Result<(), RootfsError> {
+/// Leaves of `plan` what `target` lacks or has otherwise, and the directories that this is in. What minimage would make
+/// anew for the image alone is as `completed` has it: for all of the target.
+fn lacking(plan: &mut LayerPlan, target: &dyn Rootfs, completed: &dyn Rootfs) -> Result<(), RootfsError> {
     for layer in &mut plan.layers {
         let mut wanted: BTreeSet<RootPath> = BTreeSet::new();
-        for entry in &layer.entries {
-            let is_new = match (target.lookup(&entry.path)?, &entry.content) {
-                (Some(there), Content::Generated(bytes)) => {
-                    there.kind != Kind::File || !has_bytes(target, &entry.path, bytes)?
+        for entry in &mut layer.entries {
+            let there = target.lookup(&entry.path)?;
+            let is_file = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.kind == Kind::File);
+            if let Content::Generated(bytes) = &mut entry.content
+                && is_file(&completed.lookup(&entry.path)?)
+            {
+                *bytes = read_file(completed, &entry.path, GENERATED_MAX)?;
+                entry.node.size = bytes.len() as u64;
+            }
+            let is_new = match &entry.content {
+                Content::Generated(bytes) if is_file(&there) => {
+                    read_file(target, &entry.path, GENERATED_MAX)? != *bytes
                 }
-                (there, _) => there.is_none(),
+                Content::Generated(_) => true,
+                _ => there.is_none(),
             };
             if is_new {
                 let above = std::iter::successors(entry.path.parent(), RootPath::parent);
@@ -191,19 +203,6 @@ fn lacking(plan: &mut LayerPlan, target: &dyn Rootfs) -> Result<(), RootfsError>
         }
     }
     Ok(())
-}
-
-/// Returns whether the file at `path` is `bytes`.
-fn has_bytes(rootfs: &dyn Rootfs, path: &RootPath, bytes: &[u8]) -> Result<bool, RootfsError> {
-    let error = |source| RootfsError::Read {
-        action: "read",
-        path: path.clone(),
-        rootfs: rootfs.name().to_owned(),
-        source,
-    };
-    let limit = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let there = read_all(&*rootfs.open(path)?, limit).map_err(error)?;
-    Ok(there.is_some_and(|there| there == bytes))
 }
 
 /// Returns what the log of the step says of a build that worked.

@@ -22,6 +22,9 @@ fn check(bytes: &[u8]) -> u64 {
         let cache = LdsoCache::parse(bytes.to_vec(), byte_order);
         seen.push(usize::from(cache.is_some()));
         let Some(cache) = cache else { continue };
+        let lines = cache.lines().unwrap_or_default();
+        assert!(lines.iter().map(|line| line.name.len() + line.path.len()).sum::<usize>() <= 4 * bytes.len());
+        seen.push(lines.len());
         for name in NAMES {
             for hwcaps in [&[][..], &[b"x86-64-v3".as_slice(), b"x86-64-v2"]] {
                 let found = cache.find(name, &[0x303, 3], hwcaps);

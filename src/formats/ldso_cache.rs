@@ -20,6 +20,8 @@ const EXTENSION_HWCAPS: u32 = 1;
 const HWCAP_NAMED: u64 = 1 << 62;
 /// The most extension records and hwcaps names that are read; glibc writes two and a handful.
 const EXTENSIONS_MAX: u32 = 1024;
+/// How much longer than the file all its lines may be together; in what ldconfig writes, they share a few endings.
+const SHARING_MAX: usize = 4;
 
 /// One line of a cache to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +193,26 @@ impl LdsoCache {
             }
         }
         None
+    }
+
+    /// Returns the lines that a loader may use, or `None` if they share their strings as no ldconfig makes them, which
+    /// would make them long without end.
+    pub fn lines(&self) -> Option<Vec<CacheLine>> {
+        let mut left = self.bytes.len().saturating_mul(SHARING_MAX);
+        let mut lines = Vec::new();
+        for entry in (0..self.count).filter_map(|index| self.entry(index)) {
+            let Some(path) = entry.value else { continue };
+            let hwcap = match self.variant(entry.hwcap) {
+                Variant::Plain => None,
+                Variant::Named(Some(hwcap)) => Some(hwcap.to_vec()),
+                Variant::Named(None) | Variant::Legacy => continue,
+            };
+            let len = [entry.name, path, hwcap.as_deref().unwrap_or_default()].map(<[u8]>::len);
+            left = len.into_iter().try_fold(left, usize::checked_sub)?;
+            let (name, path) = (entry.name.to_vec(), path.to_vec());
+            lines.push(CacheLine { name, path, flags: entry.flags, hwcap });
+        }
+        Some(lines)
     }
 
     fn best(&self, name: &[u8], found: usize, accepted: &[u32], hwcaps: &[&[u8]]) -> Option<&[u8]> {
@@ -454,5 +476,34 @@ mod tests {
         ] {
             assert_eq!(compare_names(left.as_bytes(), right.as_bytes()), order, "{left} {right}");
         }
+    }
+
+    #[test]
+    fn lines_are_what_a_cache_is_written_from() {
+        let line = |name: &str, path: &str, hwcap: Option<&str>| CacheLine {
+            name: name.into(),
+            path: path.into(),
+            flags: 0x303,
+            hwcap: hwcap.map(Into::into),
+        };
+        let lines = [
+            line("libz.so.1", "/lib/v2/libz.so.1", Some("x86-64-v2")),
+            line("libz.so.1", "/lib/libz.so.1", None),
+            line("liba.so", "/opt/liba.so", None),
+        ];
+        let written = write(&lines, ByteOrder::Little);
+        assert_eq!(LdsoCache::parse(written, ByteOrder::Little).unwrap().lines().unwrap(), lines);
+        // A hundred lines of one long string.
+        let name = "x".repeat(10_000);
+        let entries: Vec<_> = (0..100).map(|_| ("a", "b", 0x303, 0)).collect();
+        let mut bytes = cache(&entries, &[]);
+        let at = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+        bytes.extend(name.as_bytes());
+        bytes.push(0);
+        for index in 0..100 {
+            let field = NEW_HEAD + index * NEW_ENTRY + 4;
+            bytes[field..field + 4].copy_from_slice(&at);
+        }
+        assert_eq!(LdsoCache::parse(bytes, ByteOrder::Little).unwrap().lines(), None);
     }
 }

@@ -33,8 +33,8 @@ impl<'a> CompletedRootfs<'a> {
         Self { rootfs, added: BTreeMap::new(), children: BTreeMap::new() }
     }
 
-    /// Puts `node` at `path`, where neither `rootfs` nor an earlier addition has anything. Its parents must be there
-    /// or come later.
+    /// Puts `node` at `path`, instead of what `rootfs` or an earlier addition has there. Its parents must be there or
+    /// come later.
     pub fn add(&mut self, path: &RootPath, node: Node, bytes: Bytes<'a>) {
         if let Some(parent) = path.parent() {
             self.children.entry(parent).or_default().insert(path.file_name().to_vec());
