@@ -18,26 +18,14 @@ mod application;
 mod minimise;
 mod worker;
 
-/// Root filesystems as text, with ELF files that are made on the spot.
-#[cfg(test)]
-#[allow(dead_code, reason = "the integration tests of the library need all of it")]
-#[path = "../../tests"]
-mod trees {
-    pub(crate) mod cache_writer;
-    pub(crate) mod elf_text;
-    pub(crate) mod elf_writer;
-    pub(crate) mod rpm_writer;
-    pub(crate) mod tree_text;
-}
-#[cfg(test)]
-use trees::{cache_writer, elf_text, elf_writer, rpm_writer, tree_text};
-
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::gateway::{Gateway, GatewayError};
 use crate::options::Options;
+#[cfg(test)]
+use trees::{cache_writer, elf_text, elf_writer, rpm_writer, tree_text};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -64,4 +52,21 @@ fn serve() -> Result<(), GatewayError> {
     let options = Options::read(std::env::vars_os());
     let result = serve::build(&gateway, &options).map_err(build::ServeError::into_status);
     gateway.finish(result)
+}
+
+/// Root filesystems as text, with ELF files that are made on the spot.
+#[cfg(test)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "the integration tests of the library use all of it"
+)]
+#[path = "../../tests"]
+mod trees {
+    pub(crate) mod cache_writer;
+    pub(crate) mod elf_text;
+    pub(crate) mod elf_writer;
+    pub(crate) mod rpm_writer;
+    pub(crate) mod tree_text;
 }

@@ -1,5 +1,7 @@
 //! The request + the trees that it is about -> what is to be in the image, or all that is wrong with it.
 
+use std::collections::BTreeMap;
+
 use minimage::explain::{Explain, Explanation};
 use minimage::formats::elf::Elf;
 use minimage::options::{Choices, OptionError};
@@ -13,9 +15,9 @@ use minimage::spec::{Generated, PackageData, RunAs, RunAsError, Search, Selectio
 use thiserror::Error;
 
 use crate::application::{self, ApplicationError};
-use crate::expand::{self, Pair, Place, itself};
+use crate::expand::{self, Place, itself};
 use crate::place::{self, Difference};
-use crate::request::{Asked, Finding, Outcome, Request, StageKind, What};
+use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
 use crate::settings::Base;
 
 /// Why nobody knows what is to be in the image.
@@ -85,8 +87,9 @@ pub(crate) fn minimised<'a>(
     };
     let wants = Wants { choices, rules: Catalogue::with(&[])?, user };
     let mut found = Vec::new();
+    let trees = Trees { target, base, stages, sources: sources(request, stages)? };
     for asked in &request.roots {
-        found.extend(roots(asked, target, base, stages, outcome)?);
+        found.extend(roots(asked, &trees, outcome)?);
     }
     let included = Asked { what: What::Word(String::new()), text: "--include".to_owned(), lines: (0, 0) };
     for pattern in &request.settings.include {
@@ -165,14 +168,53 @@ pub(crate) fn minimised<'a>(
     Ok(Some(Minimised { completed, resolution }))
 }
 
+/// What roots are found in.
+struct Trees<'a> {
+    target: &'a dyn Rootfs,
+    base: Option<&'a dyn Rootfs>,
+    stages: &'a [&'a dyn Rootfs],
+    /// For each stage, where its files were copied from, if programs do not run in it.
+    sources: Vec<Sources>,
+}
+
+/// For paths of one stage, the place of another one in the request, and the path there.
+type Sources = BTreeMap<RootPath, (usize, RootPath)>;
+
+/// Returns where the files of each stage of `request` were copied from.
+fn sources(request: &Request, stages: &[&dyn Rootfs]) -> Result<Vec<Sources>, RootfsError> {
+    let of_stage = |(asked, stage): (&Stage, &&dyn Rootfs)| {
+        let mut sources = Sources::new();
+        for copied in &asked.copies {
+            let Some(from) = stages.get(copied.stage) else { continue };
+            let pairs = expand::pairs(copied, *from, *stage)?;
+            sources.extend(pairs.into_iter().map(|pair| (pair.to, (copied.stage, pair.from))));
+        }
+        Ok(sources)
+    };
+    request.stages.iter().zip(stages).map(of_stage).collect()
+}
+
+impl Trees<'_> {
+    /// Returns the stage that the file `path` of `stage` was first copied from, and its path there.
+    fn first(&self, stage: usize, path: RootPath) -> (usize, RootPath) {
+        let mut first = (stage, path);
+        for _ in &self.sources {
+            match self.sources.get(first.0).and_then(|sources| sources.get(&first.1)) {
+                Some(source) => first = source.clone(),
+                None => break,
+            }
+        }
+        first
+    }
+}
+
 /// Returns the roots that `asked` stands for.
 fn roots<'a>(
     asked: &'a Asked,
-    target: &dyn Rootfs,
-    base: Option<&dyn Rootfs>,
-    stages: &[&dyn Rootfs],
+    trees: &Trees<'_>,
     outcome: &mut Outcome,
 ) -> Result<Vec<Found<'a>>, RootfsError> {
+    let Trees { target, base, stages, .. } = *trees;
     let keep = |keep| Found { asked, keep, origin: None };
     Ok(match &asked.what {
         What::Copied(copied) => {
@@ -198,19 +240,21 @@ fn roots<'a>(
                     Place::Named => Keep::File(path),
                     Place::Below => Keep::Member(path),
                 };
-                let path = pair.from.to_raw();
-                let to = match finds_by_place(*stage, &pair)? {
+                let (first, from) = trees.first(copied.stage, pair.from);
+                let Some(stage) = stages.get(first) else { continue };
+                let path = from.to_raw();
+                let to = match finds_by_place(*stage, &from, &pair.to)? {
                     true => Some(pair.to.to_raw()),
                     false => None,
                 };
-                let origin = match (pair.place == Place::Named && is_program(*stage, &pair.from)?, to) {
+                let origin = match (pair.place == Place::Named && is_program(*stage, &from)?, to) {
                     // With what its package brings.
                     (true, to) => Keep::Program { name: path, to },
                     (false, Some(to)) => Keep::Moved { path, to },
                     (false, None) => wrapped(path),
                 };
                 let keep = wrapped(pair.to.to_raw());
-                found.push(Found { asked, keep, origin: Some((copied.stage, origin)) });
+                found.push(Found { asked, keep, origin: Some((first, origin)) });
             }
             found
         }
@@ -269,13 +313,14 @@ fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError>
     Ok(is_elf_program || is_script)
 }
 
-/// Returns whether the file of `pair` is in another directory now, and has libraries looked for beside itself.
-fn finds_by_place(stage: &dyn Rootfs, pair: &Pair) -> Result<bool, RootfsError> {
-    let is_file = matches!(stage.lookup(&pair.from)?, Some(node) if node.kind == Kind::File);
-    if pair.from.parent() == pair.to.parent() || !is_file {
+/// Returns whether the file at `from`, which is at `to` in the target, is in another directory there, and has libraries
+/// looked for beside itself.
+fn finds_by_place(stage: &dyn Rootfs, from: &RootPath, to: &RootPath) -> Result<bool, RootfsError> {
+    let is_file = matches!(stage.lookup(from)?, Some(node) if node.kind == Kind::File);
+    if from.parent() == to.parent() || !is_file {
         return Ok(false);
     }
-    let file = stage.open(&pair.from)?;
+    let file = stage.open(from)?;
     let Ok(elf) = Elf::parse(&*file) else { return Ok(false) };
     let needs = elf.needs.iter().map(|need| need.name.as_slice());
     let mut texts = [elf.runpath.as_deref(), elf.rpath.as_deref()].into_iter().flatten().chain(needs);
@@ -401,7 +446,7 @@ mod tests {
     use minimage::rootfs::MemoryRootfs;
 
     use super::*;
-    use crate::request::{Copied, Stage};
+    use crate::request::Copied;
     use crate::settings::Settings;
     use crate::tree_text::Tree;
 
@@ -428,6 +473,7 @@ mod tests {
         let stage = |name: &&str| Stage {
             name: (*name).to_owned(),
             kind: if *name == "context" { StageKind::Files } else { StageKind::Rootfs },
+            copies: Vec::new(),
         };
         let asked = |(line, what)| Asked { what, text: format!("line {line}"), lines: (line, line) };
         Request {
@@ -482,6 +528,7 @@ mod tests {
         let copy = |from: &str, to: &str| request(&["build"], vec![copied(0, from, to)]);
         for (from, to, placed, along) in [
             ("/opt/app/bin/x", "/usr/local/bin/x", "/usr/local/bin/x", "/usr/local/lib/libx.so.1"),
+            ("/opt/app/bin/x", "/x", "/x", "/usr/lib/libx.so.1"),
             ("/opt/app/bin", "/srv/bin", "/srv/bin/y", "/srv/lib/libx.so.1"),
             ("/opt/app/bin/x", "/opt/app/bin/a", "/opt/app/bin/a", "/opt/app/lib/libx.so.1"),
         ] {
@@ -519,5 +566,24 @@ mod tests {
         let found = image(&request(&["a", "b"], all), &target, &[&a, &b]);
         let expected = of_stages.replace("/opt/b\n", "/opt/b\n/opt/c\n") + "\n/own/libc.so";
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_came_through_stages_without_a_loader_is_of_the_first_one() {
+        let program = "elf interp=/lib64/ld-linux-x86-64.so.2 needed=libq.so runpath=$ORIGIN/lib";
+        let stage = tree("stage", &format!("{LOADER}/opt/app/x {program}\n/opt/app/lib/libq.so elf\n"));
+        let middle = tree("middle", &format!("/app/x {program}\n"));
+        let last = tree("last", &format!("/out/bin/x {program}\n"));
+        let target = tree("target", &format!("/usr/bin/x {program}\n"));
+        let copies = |stage, from, to| match copied(stage, from, to) {
+            What::Copied(copied) => vec![copied],
+            _ => Vec::new(),
+        };
+        let mut request =
+            request(&["build", "context", "context"], vec![copied(2, "/out/bin/", "/usr/bin/")]);
+        request.stages[1].copies = copies(0, "/opt/app/x", "/app/");
+        request.stages[2].copies = copies(1, "/app", "/out/bin");
+        let found = image(&request, &target, &[&stage, &middle, &last]);
+        assert_eq!(found, "/lib64\n/usr/bin/lib/libq.so\n/usr/bin/x");
     }
 }

@@ -61,6 +61,9 @@ pub(crate) struct Stage {
     pub(crate) name: String,
     /// Whether programs in it can run there.
     pub(crate) kind: StageKind,
+    /// What was copied into it, if they cannot: where that came from they may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) copies: Vec<Copied>,
 }
 
 /// What a stage is.
@@ -193,7 +196,7 @@ mod tests {
             settings: Settings { include: vec!["/x".to_owned()], ..Settings::default() },
             has_base: true,
             was_run: false,
-            stages: vec![Stage { name: "build".to_owned(), kind: StageKind::Rootfs }],
+            stages: vec![Stage { name: "build".to_owned(), kind: StageKind::Rootfs, copies: Vec::new() }],
             roots: (0..5000).map(what).collect(),
             user: "games".to_owned(),
             path: vec!["/bin".to_owned()],

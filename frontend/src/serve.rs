@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 use crate::llb::{Graph, PartKind};
 use crate::options::Options;
 use crate::project;
-use crate::proto::{Input, Reference, SolveRequest, SolveResult, SourceInfo};
+use crate::proto::{Copy, Input, Reference, SolveRequest, SolveResult, SourceInfo};
 use crate::request::{Asked, BASE, Copied, Finding, Request, STAGES, Stage, StageKind, TARGET, What};
 use crate::settings::{self, Base, Mode, Settings, Wrong};
 
@@ -127,7 +127,7 @@ fn plan(
     settings: Settings,
 ) -> Result<Planned, ServeError> {
     let target = graph.target(head)?;
-    let mut stages: Vec<(Input, Stage)> = Vec::new();
+    let mut stages = Stages::default();
     let mut roots = Vec::new();
     let file = graph.build_file();
     let instructions = config::Instructions::of(file);
@@ -136,32 +136,12 @@ fn plan(
         let text = instructions.text(lines).unwrap_or_else(|| graph.name(&part.digest).unwrap_or_default());
         let what = match part.kind {
             PartKind::Made(path) => What::Made(path),
-            PartKind::Copied { from, copy } => {
-                let known = stages.iter().position(|(input, _)| *input == from);
-                let stage = match known {
-                    Some(stage) => stage,
-                    None => {
-                        let is_rootfs = graph.is_rootfs(&from)?;
-                        let kind = if is_rootfs { StageKind::Rootfs } else { StageKind::Files };
-                        stages.push((from.clone(), Stage { name: graph.stage_name(&from), kind }));
-                        stages.len() - 1
-                    }
-                };
-                What::Copied(Copied {
-                    stage,
-                    from: copy.src,
-                    to: copy.dest,
-                    is_pattern: copy.allow_wildcard,
-                    unpacks: copy.attempt_unpack,
-                    includes: copy.include_patterns,
-                    excludes: copy.exclude_patterns,
-                })
-            }
+            PartKind::Copied { from, copy } => What::Copied(stages.copied(graph, &from, copy)?),
         };
         roots.push(Asked { what, text, lines });
     }
     roots.extend(config.roots(&instructions));
-    let (inputs, stages) = stages.into_iter().unzip();
+    let (inputs, stages) = stages.0.into_iter().unzip();
     let unpacks = |asked: &Asked| matches!(&asked.what, What::Copied(copied) if copied.unpacks);
     let base = target.base.filter(|_| target.was_run || roots.iter().any(unpacks));
     let request = Request {
@@ -178,4 +158,44 @@ fn plan(
         file: file.map_or_else(|| "Dockerfile".to_owned(), |file| file.filename.clone()),
     };
     Ok(Planned { request, stages: inputs, base })
+}
+
+/// The trees that files of the target come from.
+#[derive(Default)]
+struct Stages(Vec<(Input, Stage)>);
+
+impl Stages {
+    /// Returns what `copy` brought from the tree at `from`.
+    fn copied(&mut self, graph: &Graph, from: &Input, copy: Copy) -> Result<Copied, ServeError> {
+        Ok(Copied {
+            stage: self.place(graph, from)?,
+            from: copy.src,
+            to: copy.dest,
+            is_pattern: copy.allow_wildcard,
+            unpacks: copy.attempt_unpack,
+            includes: copy.include_patterns,
+            excludes: copy.exclude_patterns,
+        })
+    }
+
+    /// Returns the place in the list of the tree at `input`, and adds it if it is not there yet, with those that its
+    /// files come from unless programs run in it.
+    fn place(&mut self, graph: &Graph, input: &Input) -> Result<usize, ServeError> {
+        if let Some(known) = self.0.iter().position(|(known, _)| known == input) {
+            return Ok(known);
+        }
+        let place = self.0.len();
+        let kind = if graph.is_rootfs(input)? { StageKind::Rootfs } else { StageKind::Files };
+        self.0.push((input.clone(), Stage { name: graph.stage_name(input), kind, copies: Vec::new() }));
+        if kind == StageKind::Files {
+            let mut copies = Vec::new();
+            for part in graph.target(input)?.parts {
+                if let PartKind::Copied { from, copy } = part.kind {
+                    copies.push(self.copied(graph, &from, copy)?);
+                }
+            }
+            self.0[place].1.copies = copies;
+        }
+        Ok(place)
+    }
 }

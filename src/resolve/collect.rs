@@ -315,7 +315,7 @@ impl<'a> Collector<'a> {
                 Asking::Need(_) | Asking::Preload | Asking::Audit => Cause::Needed { by, soname },
             };
             let found = &list.objects[edge.to];
-            if let Some(landed) = placement.follow(list, edge.by, edge.to) {
+            if let Some(landed) = placement.follow(rootfs, list, edge.by, edge.to)? {
                 self.put_source(&found.object.path, &found.object.node, &landed, cause);
                 continue;
             }

@@ -33,8 +33,28 @@ impl Placement {
     }
 
     /// Puts the library `to`, which `by` asked for, beside whoever says `$ORIGIN`, if that is what led to it and that
-    /// object has moved. Returns where it lands.
-    pub(super) fn follow(&mut self, list: &ObjectList, by: usize, to: usize) -> Option<RootPath> {
+    /// object has moved. Returns where it lands, which is where `rootfs` has a link on the way there leads.
+    ///
+    /// # Errors
+    /// [`RootfsError`] if `rootfs` cannot be read.
+    pub(super) fn follow(
+        &mut self,
+        rootfs: &dyn Rootfs,
+        list: &ObjectList,
+        by: usize,
+        to: usize,
+    ) -> Result<Option<RootPath>, RootfsError> {
+        let Some(landed) = self.beside(list, by, to) else { return Ok(None) };
+        let landed = match landing(rootfs, &landed.to_raw(), landed.file_name())? {
+            Some(landing) => landing.path,
+            None => landed,
+        };
+        self.0.entry(list.objects[to].object.path.clone()).or_insert(landed.clone());
+        Ok(Some(landed))
+    }
+
+    /// Returns where the library `to` is beside whoever says `$ORIGIN`, if that object has moved.
+    fn beside(&self, list: &ObjectList, by: usize, to: usize) -> Option<RootPath> {
         let found = &list.objects[to];
         let owner = match &found.found_by {
             FoundBy::Runpath | FoundBy::Path => by,
@@ -44,9 +64,7 @@ impl Placement {
         let owner = &list.objects[owner];
         let moved = self.0.get(&owner.object.path)?;
         let rest = below_origin(owner, found)?;
-        let landed = normal(&moved.parent()?, &rest)?;
-        self.0.entry(found.object.path.clone()).or_insert(landed.clone());
-        Some(landed)
+        normal(&moved.parent()?, &rest)
     }
 }
 

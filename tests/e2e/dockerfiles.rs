@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::buildkit::{BuildKit, builder_of_2020};
+use crate::engines::Docker;
 use crate::layout::{Image, Layout, text};
 use crate::minimage::Workspace;
 use crate::outcome::{Outcome, difference, none_of};
@@ -146,6 +147,59 @@ fn problems_are_told_at_their_lines() {
         differences.extend(difference(broken.name, ("expected", broken.message), ("said", said)));
     }
     none_of(differences);
+}
+
+/// A program with a library beside it and another one that only the loader's configuration knows, and where it goes.
+const MOVED: &str = "# syntax=minimage
+FROM buildpack-deps:bookworm AS build
+RUN mkdir -p /opt/lib /opt/app/lib /opt/app/bin && echo /opt/lib >/etc/ld.so.conf.d/opt.conf \\
+    && echo 'int listed(void) { return 1; }' | gcc -shared -x c - -o /opt/lib/liblisted.so -Wl,-soname,liblisted.so \\
+    && echo 'int beside(void) { return 2; }' | gcc -shared -x c - -o /opt/app/lib/libbeside.so \\
+    && ldconfig && cd /opt/app \\
+    && echo 'int listed(void), beside(void); int main(void) { return 40 + listed() + beside(); }' \\
+    | gcc -x c - -o bin/x -L/opt/lib -Llib -llisted -lbeside '-Wl,-rpath,$ORIGIN/../lib'
+FROM scratch AS stays
+COPY --from=build /opt/app/bin/x /opt/app/bin/
+CMD [\"/opt/app/bin/x\"]
+FROM scratch AS top
+COPY --from=build /opt/app/bin/x /
+CMD [\"/x\"]
+FROM scratch AS directory
+COPY --from=build /opt/app/bin/ /usr/local/bin/
+CMD [\"/usr/local/bin/x\"]
+FROM debian:bookworm AS other
+COPY --from=build /opt/app/bin/x /usr/local/bin/
+CMD [\"/usr/local/bin/x\"]
+FROM debian:bookworm AS kept
+COPY --from=build /opt/app/bin/x /usr/local/bin/
+LABEL minimage.base=keep
+CMD [\"/usr/local/bin/x\"]
+FROM scratch AS collected
+COPY --from=build /opt/app/bin/x /collected/
+FROM scratch AS through
+COPY --from=collected /collected/ /srv/
+CMD [\"/srv/x\"]
+";
+
+/// Wherever a program is copied to, and through whatever stages, it finds what it finds in its own.
+#[test]
+fn programs_start_wherever_they_are_copied() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let Some(docker) = Docker::client() else { return };
+    if !present(&[TOOLCHAINS]) {
+        return;
+    }
+    buildkit.push_toolchains();
+    let workspace = Workspace::new();
+    let directory = context(&workspace, "moved", MOVED);
+    let run = |target: &str| {
+        let words = ["--opt", &format!("target={target}")];
+        let pushed = buildkit.push(&directory, &words, "e2e/moved", target);
+        docker.run(&["run", "--rm", "--network", "none", &pushed.reference])
+    };
+    let targets = ["stays", "top", "directory", "other", "kept", "through"];
+    let outcomes = targets.map(|target| (target, run(target)));
+    none_of(outcomes.iter().filter(|(_, it)| it.status != 43).map(|(target, it)| format!("{target}\n{it}")));
 }
 
 /// The command line and the frontend make the same layer of the same files: the tar has the same digest.
