@@ -174,7 +174,7 @@ fn the_file_system_does_not_matter() {
 /// There may be more of them than files that a process can have open.
 #[test]
 fn a_cache_with_many_blobs_does_not_matter() {
-    let source = Source::new(1 << 20);
+    let source = Source::new(3 << 20);
     let expected = digest(source.build(&["env"], "layout"));
     let cache = source.place("cache/v1");
     let index = fs::read_dir(cache.join("members")).unwrap().next().unwrap().unwrap().path();

@@ -36,6 +36,8 @@ use crate::spec::Compression;
 const VERSION: &str = "v1";
 /// A file that changed this recently may change again without a new time.
 const SETTLED: Duration = Duration::from_secs(2);
+/// A layer of one group, and the end, is found as a whole or not at all: nobody would look for a member of it.
+const WHOLE: usize = 2;
 const GROUPS: &str = "groups";
 const LAYERS: &str = "layers";
 const MEMBERS: &str = "members";
@@ -199,8 +201,9 @@ impl Cache {
         let bytes = checked::read(&path)?;
         let mut fields = Fields::new(&bytes);
         let (blob, diff_id, size) = (fields.digest()?, fields.digest()?, fields.number()?);
-        self.touch(&path);
-        self.touch(&self.members_file(blob));
+        for of_use in [&path, &self.members_file(blob), &self.layout.blob_path(blob)] {
+            self.touch(of_use);
+        }
         Some((descriptor(compression.media_type(), blob, size), DiffId(diff_id)))
     }
 
@@ -225,7 +228,7 @@ impl Cache {
             groups.key(*group);
         }
         // In this order, a build that is killed in between leaves nothing that points nowhere.
-        let index = (!layer.members.is_empty()).then(|| (self.members_file(blob), members));
+        let index = (layer.members.len() > WHOLE).then(|| (self.members_file(blob), members));
         let files = [(self.layer_file(layer.key), record), (layer.groups_file.to_owned(), groups)];
         for (file, writer) in index.into_iter().chain(files) {
             if let Err(source) = writer.write(&file) {

@@ -76,7 +76,7 @@ impl Cache {
         Ok(Pruned { removed, kept })
     }
 
-    /// Returns every file that may be removed. A blob was of use when its index was.
+    /// Returns every file that may be removed.
     fn files(&self) -> Vec<Kept> {
         let mut files = Vec::new();
         let blobs = self.layout.path().join("blobs").join("sha256");
@@ -84,13 +84,10 @@ impl Cache {
         for directory in own.into_iter().chain([blobs]) {
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let Ok(metadata) = entry.metadata() else { continue };
-                let index = self.path.join(MEMBERS).join(entry.file_name());
-                let used =
-                    fs::metadata(index).or(Ok(metadata.clone())).and_then(|metadata| metadata.modified());
                 files.push(Kept {
                     path: entry.path(),
                     size: metadata.len(),
-                    used: used.unwrap_or(SystemTime::UNIX_EPOCH),
+                    used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
                     is_unfinished: entry.file_name().to_string_lossy().starts_with('.'),
                 });
             }
