@@ -58,6 +58,7 @@ fn cold(own: &Path, tree: &Tree, compression: &str) {
     let tar = tree.place("layer.tar");
     let layout = tree.place("layout");
     let cache = tree.place("cache");
+    let flushed = tree.place("flushed");
     let run = |words: &[&std::ffi::OsStr]| {
         let mut command = Command::new(own);
         command.arg("work").args(words);
@@ -76,6 +77,10 @@ fn cold(own: &Path, tree: &Tree, compression: &str) {
     let mut runs: Vec<Runs<'_>> = vec![
         Runs::new("floor: read, 2 SHA-256, same work", || {
             (run(&["floor".as_ref(), tree.root.as_ref(), compression.as_ref()]), None)
+        }),
+        Runs::new("floor, written and flushed", || {
+            tree.clear(&[&flushed]);
+            (run(&["floor".as_ref(), tree.root.as_ref(), compression.as_ref(), flushed.as_ref()]), None)
         }),
         Runs::new("minimage", || {
             tree.clear(&[&layout, &cache]);
@@ -99,7 +104,7 @@ fn cold(own: &Path, tree: &Tree, compression: &str) {
             print(&alternately(vec![Runs::new(&name, again)], ROUNDS, |_| None));
         }
     }
-    tree.clear(&[&tar, &layout, &cache]);
+    tree.clear(&[&tar, &layout, &cache, &flushed]);
 }
 
 /// Builds again when nothing or one file of 1 MB has changed.

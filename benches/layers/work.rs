@@ -5,7 +5,7 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use libdeflater::{CompressionLvl, Compressor};
@@ -26,14 +26,16 @@ use super::fixture::Tree;
 const GROUP: u64 = 1 << 20;
 const LARGE: u64 = 256 << 10;
 
-/// Runs `build TREE LAYOUT COMPRESSION [CACHE]` or `floor TREE COMPRESSION`.
+/// Runs `build TREE LAYOUT COMPRESSION [CACHE]` or `floor TREE COMPRESSION [FILE]`.
 pub(crate) fn run(words: &[String]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["build", tree, layout, compression, cache @ ..] => {
             build(Path::new(tree), Path::new(layout), named(compression), cache.first().map(Path::new));
         }
-        ["floor", tree, compression] => floor(Path::new(tree), named(compression)),
+        ["floor", tree, compression, file @ ..] => {
+            floor(Path::new(tree), named(compression), file.first().map(Path::new));
+        }
         _ => panic!("unknown work: {words:?}"),
     }
 }
@@ -82,10 +84,13 @@ fn build(tree: &Path, path: &Path, compression: Compression, cache: Option<&Path
 /// A stretch of a file: where it starts, and how long it is.
 type Piece = (PathBuf, u64, usize);
 
-/// Reads the files of `tree`, compresses them on all cores, and hashes both sides, in any order and writing nothing.
-fn floor(tree: &Path, compression: Compression) {
+/// Reads the files of `tree`, compresses them on all cores, and hashes both sides, in any order. Writes nothing, or what
+/// there is to `file`, until the disk has it.
+fn floor(tree: &Path, compression: Compression, file: Option<&Path>) {
     let groups = groups(tree);
     let next = AtomicUsize::new(0);
+    let file = file.map(|path| File::create(path).unwrap());
+    let written = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads().get() {
             scope.spawn(|| {
@@ -100,15 +105,21 @@ fn floor(tree: &Path, compression: Compression) {
                         File::open(path).unwrap().read_exact_at(&mut raw[start..], *offset).unwrap();
                     }
                     before.update(&raw);
-                    match &mut compress {
-                        Some(compress) => after.update(&compress(&raw)),
-                        None => after.update(&raw),
+                    let compressed = compress.as_mut().map(|compress| compress(&raw));
+                    let blob = compressed.as_ref().unwrap_or(&raw);
+                    after.update(blob);
+                    if let Some(file) = &file {
+                        let offset = written.fetch_add(blob.len() as u64, Ordering::Relaxed);
+                        file.write_all_at(blob, offset).unwrap();
                     }
                 }
                 std::hint::black_box((before.finish(), after.finish()));
             });
         }
     });
+    if let Some(file) = file {
+        file.sync_all().unwrap();
+    }
 }
 
 /// Returns the files of `tree` in groups as a layer has them, apart from headers.

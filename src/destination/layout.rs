@@ -19,9 +19,13 @@ impl Destination for LayoutDirectory {
         image: &Descriptor,
         names: &[Reference],
     ) -> Result<Published, PublishError> {
-        // It may be the same layout.
-        layout.settle()?;
-        let target = Layout::create(&self.path)?;
+        let target = if layout.path() == self.path {
+            layout.clone()
+        } else {
+            // It may be the same directory by another name.
+            layout.settle()?;
+            Layout::create(&self.path)?
+        };
         for blob in layout.blobs_of(image)? {
             if !target.has(&blob)? {
                 target.copy_from(layout, &blob)?;

@@ -17,7 +17,8 @@ const LIBDEFLATE: &str = "1.26";
 
 /// Compresses groups.
 pub(super) enum Encoder {
-    Gzip(Compressor),
+    /// With room for whatever becomes of a group.
+    Gzip(Compressor, Vec<u8>),
     Zstd(i32),
     None,
 }
@@ -27,7 +28,9 @@ impl Encoder {
         let level = i32::from(compression.level());
         match compression.algorithm() {
             // `Compression` holds no level that libdeflate lacks.
-            Algorithm::Gzip => Self::Gzip(Compressor::new(CompressionLvl::new(level).unwrap_or_default())),
+            Algorithm::Gzip => {
+                Self::Gzip(Compressor::new(CompressionLvl::new(level).unwrap_or_default()), Vec::new())
+            }
             Algorithm::Zstd => Self::Zstd(level),
             Algorithm::None => Self::None,
         }
@@ -37,7 +40,7 @@ impl Encoder {
     pub(super) fn encode(&mut self, group: &mut Vec<u8>, member: &mut Vec<u8>) -> io::Result<()> {
         member.clear();
         match self {
-            Self::Gzip(compressor) => gzip(compressor, group, member)?,
+            Self::Gzip(compressor, room) => gzip(compressor, group, room, member)?,
             Self::Zstd(level) => {
                 member.reserve(zstd::zstd_safe::compress_bound(group.len()));
                 // A new context each time: what libzstd promises of a used one is less than we promise.
@@ -59,14 +62,20 @@ pub(super) fn compressor_id(compression: Compression) -> String {
     }
 }
 
-fn gzip(compressor: &mut Compressor, group: &[u8], member: &mut Vec<u8>) -> io::Result<()> {
+fn gzip(
+    compressor: &mut Compressor,
+    group: &[u8],
+    room: &mut Vec<u8>,
+    member: &mut Vec<u8>,
+) -> io::Result<()> {
     let bound = compressor.deflate_compress_bound(group.len());
-    member.reserve(GZIP_HEADER.len() + bound + GZIP_TRAILER);
+    if room.len() < bound {
+        room.resize(bound, 0);
+    }
+    let deflated = compressor.deflate_compress(group, &mut room[..bound]).map_err(io::Error::other)?;
+    member.reserve(GZIP_HEADER.len() + deflated + GZIP_TRAILER);
     member.extend(GZIP_HEADER);
-    member.resize(GZIP_HEADER.len() + bound, 0);
-    let deflated =
-        compressor.deflate_compress(group, &mut member[GZIP_HEADER.len()..]).map_err(io::Error::other)?;
-    member.truncate(GZIP_HEADER.len() + deflated);
+    member.extend_from_slice(&room[..deflated]);
     let mut crc = Crc::new();
     crc.update(group);
     member.extend(crc.sum().to_le_bytes());

@@ -15,6 +15,24 @@ pub(super) struct Reader<'a> {
     file: Option<Open<'a>>,
 }
 
+/// Bytes that take the place of others, which are not cleared first.
+struct Filled<'a> {
+    bytes: &'a mut Vec<u8>,
+    /// How many have come so far.
+    len: usize,
+}
+
+impl Filled<'_> {
+    /// Returns the place for the next `len` bytes.
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.len + len;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        &mut self.bytes[self.len..end]
+    }
+}
+
 /// The file that is being read.
 struct Open<'a> {
     file: Box<dyn ReadAt + 'a>,
@@ -31,8 +49,11 @@ impl<'a> Reader<'a> {
     /// Puts the bytes of `group` in place of what `bytes` held, and returns the identity of the group: as long as it
     /// is the same, so are the bytes. `None` if the source cannot promise that.
     pub(super) fn read(&mut self, group: &Group<'_>, bytes: &mut Vec<u8>) -> Result<Option<Key>, TarError> {
-        bytes.clear();
-        self.visit(group, Some(bytes))
+        let mut filled = Filled { bytes, len: 0 };
+        let identity = self.visit(group, Some(&mut filled))?;
+        let len = filled.len;
+        bytes.truncate(len);
+        Ok(identity)
     }
 
     /// Returns the identity of `group` as [`Reader::read`] does, without reading it.
@@ -40,13 +61,18 @@ impl<'a> Reader<'a> {
         self.visit(group, None)
     }
 
-    fn visit(&mut self, group: &Group<'_>, mut bytes: Option<&mut Vec<u8>>) -> Result<Option<Key>, TarError> {
+    fn visit(
+        &mut self,
+        group: &Group<'_>,
+        mut bytes: Option<&mut Filled<'_>>,
+    ) -> Result<Option<Key>, TarError> {
         let mut identity = self.settled.map(|_| KeyHasher::default());
         for part in &group.parts {
             match part {
                 Part::Bytes(part) => {
                     if let Some(bytes) = &mut bytes {
-                        bytes.extend_from_slice(part);
+                        bytes.room(part.len()).copy_from_slice(part);
+                        bytes.len += part.len();
                     }
                     if let Some(hasher) = &mut identity {
                         hasher.update(part);
@@ -70,7 +96,7 @@ impl<'a> Reader<'a> {
     fn visit_piece(
         &mut self,
         piece: &Piece<'_>,
-        bytes: Option<&mut Vec<u8>>,
+        bytes: Option<&mut Filled<'_>>,
     ) -> Result<Option<Stamp>, TarError> {
         let error = |source| RootfsError::read("read", piece.path, self.rootfs.name(), source);
         let open = match self.file.take() {
@@ -88,14 +114,13 @@ impl<'a> Reader<'a> {
         }
         if let Some(bytes) = bytes {
             // One byte more than there should be, to see the end.
-            let start = bytes.len();
-            bytes.resize(start + piece.len + usize::from(piece.is_last()), 0);
-            let count = fill(&*open.file, piece.offset, &mut bytes[start..]).map_err(error)?;
+            let room = bytes.room(piece.len + usize::from(piece.is_last()));
+            let count = fill(&*open.file, piece.offset, room).map_err(error)?;
             let is_whole = count == piece.len;
             if !is_whole || piece.is_last() && open.file.stamp().map_err(error)? != stamp {
                 return Err(changed());
             }
-            bytes.truncate(start + count);
+            bytes.len += count;
         }
         if !piece.is_last() {
             self.file = Some(open);
@@ -176,7 +201,10 @@ mod tests {
         let path = RootPath::from_normal(b"/f").unwrap();
         let piece = Piece { path: &path, size, offset: 0, len: size as usize };
         let mut bytes = Vec::new();
-        Reader::new(rootfs, None).visit_piece(&piece, Some(&mut bytes))?;
+        let mut filled = Filled { bytes: &mut bytes, len: 0 };
+        Reader::new(rootfs, None).visit_piece(&piece, Some(&mut filled))?;
+        let len = filled.len;
+        bytes.truncate(len);
         Ok(bytes)
     }
 

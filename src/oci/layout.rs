@@ -22,12 +22,14 @@ use crate::explain::{Explain, Explanation};
 const DOCUMENT_MAX: u64 = 8 << 20;
 /// How much of a blob is read at once, in bytes.
 const CHUNK: usize = 1 << 18;
+/// Pieces of a blob with fewer bytes are collected before they are written.
+const BUFFER: usize = 1 << 16;
 /// A piece of a blob of this many bytes is hashed while it is stored.
 const LARGE: usize = 1 << 18;
 /// How many files are waited for at once, until the disk has them.
 const SETTLED_AT_ONCE: usize = 16;
 /// How much of a blob the disk gets to write at once, in bytes.
-const STRETCH: u64 = 4 << 20;
+const STRETCH: u64 = 1 << 20;
 pub(super) const ANNOTATION_TAG: &str = "org.opencontainers.image.ref.name";
 pub(super) const ANNOTATION_NAME: &str = "io.containerd.image.name";
 const LAYOUT_FILE: &str = "oci-layout";
@@ -219,7 +221,7 @@ impl Layout {
         })?;
         Ok(BlobWriter {
             layout: self.clone(),
-            file: BufWriter::with_capacity(1 << 20, file),
+            file: BufWriter::with_capacity(BUFFER, file),
             copy: None,
             hasher: Hasher::default(),
             size: 0,
