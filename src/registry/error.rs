@@ -293,6 +293,15 @@ fn mentions(error: &dyn Error, word: &str) -> bool {
     false
 }
 
+/// Returns what is wrong with an answer that reports no failure.
+fn unfit(status: u16) -> Option<&'static str> {
+    match status {
+        200..=299 => Some("that is not what a registry answers there"),
+        300..=399 => Some("redirects are not followed there"),
+        _ => None,
+    }
+}
+
 /// Returns whether a request, a method and a URL, goes out in plain http.
 fn is_plain(request: &str) -> bool {
     request.split_once(' ').is_some_and(|(_, url)| url.starts_with("http://"))
@@ -418,6 +427,9 @@ impl Explain for RegistryError {
                 explanation
                     .reasons
                     .extend(messages.iter().map(|message| format!("the registry says: {message}")));
+                if let Self::Status { status, .. } = self {
+                    explanation.reasons.extend(unfit(*status).map(str::to_owned));
+                }
                 if let Self::Denied { credential, .. } = self {
                     explanation.reasons.push(credential.reason());
                 }

@@ -152,3 +152,19 @@ fn a_pause_that_is_too_long() {
     fix: try again then"
     );
 }
+
+#[test]
+fn an_answer_that_is_no_registrys() {
+    assert_eq!(
+        of_push(|_| answer(200, &[("content-length", "0")], "")),
+        "error[registry-error]: the registry answers 200 to `POST http://HOST/v2/app/blobs/uploads/`
+    why: that is not what a registry answers there
+    fix: ask the registry's operator; `MINIMAGE_LOG=minimage=debug` shows each request"
+    );
+    assert_eq!(
+        of_push(|it| if it.is("POST", "") { answer(302, &[("location", "/login")], "") } else { None }),
+        "error[registry-error]: the registry answers 302 to `POST http://HOST/v2/app/blobs/uploads/`
+    why: redirects are not followed there
+    fix: ask the registry's operator; `MINIMAGE_LOG=minimage=debug` shows each request"
+    );
+}
