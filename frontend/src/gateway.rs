@@ -15,9 +15,8 @@ use tokio::net::unix::pipe;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::proto::{
-    Empty, InputsResponse, PingResponse, ReadDirRequest, ReadDirResponse, ReadFileRequest, ReadFileResponse,
-    ReturnRequest, SolveRequest, SolveResponse, SolveResult, Stat, StatFileRequest, StatFileResponse, Status,
-    WarnRequest,
+    Empty, InputsResponse, PathRequest, PingResponse, ReadDirResponse, ReadFileResponse, ReturnRequest,
+    SolveRequest, SolveResponse, SolveResult, Stat, StatFileResponse, Status, WarnRequest,
 };
 
 /// The service that the daemon offers to a frontend.
@@ -102,22 +101,19 @@ impl Gateway {
 
     /// Returns the contents of a regular file, for which what makes it is run.
     pub(crate) fn read_file(&self, reference: &str, path: &str) -> Result<Vec<u8>, GatewayError> {
-        let request = ReadFileRequest { reference: reference.to_owned(), path: path.to_owned() };
-        let response: ReadFileResponse = self.call("ReadFile", &request)?;
+        let response: ReadFileResponse = self.call("ReadFile", &at(reference, path))?;
         Ok(response.data)
     }
 
     /// Returns what is at `path`, for which what makes it is run.
     pub(crate) fn stat_file(&self, reference: &str, path: &str) -> Result<Stat, GatewayError> {
-        let request = StatFileRequest { reference: reference.to_owned(), path: path.to_owned() };
-        let response: StatFileResponse = self.call("StatFile", &request)?;
+        let response: StatFileResponse = self.call("StatFile", &at(reference, path))?;
         Ok(response.stat.unwrap_or_default())
     }
 
     /// Returns what is in the directory `path`, for which what makes it is run.
     pub(crate) fn read_dir(&self, reference: &str, path: &str) -> Result<Vec<Stat>, GatewayError> {
-        let request = ReadDirRequest { reference: reference.to_owned(), path: path.to_owned() };
-        let response: ReadDirResponse = self.call("ReadDir", &request)?;
+        let response: ReadDirResponse = self.call("ReadDir", &at(reference, path))?;
         Ok(response.entries)
     }
 
@@ -149,6 +145,10 @@ impl Gateway {
         let answer = self.runtime.block_on(exchange(self.sender.clone(), method, frame.freeze()))?;
         Answer::decode(answer).map_err(|error| failed(&format!("BuildKit's answer to {method}: {error}")))
     }
+}
+
+fn at(reference: &str, path: &str) -> PathRequest {
+    PathRequest { reference: reference.to_owned(), path: path.to_owned() }
 }
 
 async fn exchange(sender: SendRequest<Bytes>, method: &str, question: Bytes) -> Result<Bytes, GatewayError> {

@@ -139,8 +139,9 @@ pub(crate) struct InputsResponse {
     pub(crate) definitions: Vec<Pair>,
 }
 
+/// `ReadFileRequest`, `ReadDirRequest` and `StatFileRequest`.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ReadFileRequest {
+pub(crate) struct PathRequest {
     #[prost(string, tag = "1")]
     pub(crate) reference: String,
     #[prost(string, tag = "2")]
@@ -154,25 +155,9 @@ pub(crate) struct ReadFileResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct StatFileRequest {
-    #[prost(string, tag = "1")]
-    pub(crate) reference: String,
-    #[prost(string, tag = "2")]
-    pub(crate) path: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(crate) struct StatFileResponse {
     #[prost(message, optional, tag = "1")]
     pub(crate) stat: Option<Stat>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ReadDirRequest {
-    #[prost(string, tag = "1")]
-    pub(crate) reference: String,
-    #[prost(string, tag = "2")]
-    pub(crate) path: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
