@@ -107,6 +107,7 @@ impl OutputFile {
     }
 
     /// Takes away what is at `path` from an earlier time.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn clear(path: &Path) -> io::Result<()> {
         if is_stream(path) {
             return Ok(());
