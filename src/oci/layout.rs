@@ -1,20 +1,18 @@
 //! Blobs and their index -> an OCI image layout: the only form in which images lie on a disk of ours.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
-use std::num::NonZeroU64;
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use rustix::fs::Advice;
 use thiserror::Error;
-use tracing::warn;
 
+use super::blob_writer::BlobWriter;
 use super::{
     Descriptor, Digest, DigestError, Hasher, Index, IndexBuilder, MediaType, NewFile, Reference, Sealed,
-    canonical_json, descriptor, digest_of,
+    canonical_json, digest_of,
 };
 use crate::explain::{Explain, Explanation};
 
@@ -22,14 +20,8 @@ use crate::explain::{Explain, Explanation};
 const DOCUMENT_MAX: u64 = 8 << 20;
 /// How much of a blob is read at once, in bytes.
 const CHUNK: usize = 1 << 18;
-/// Pieces of a blob with fewer bytes are collected before they are written.
-const BUFFER: usize = 1 << 16;
-/// A piece of a blob of this many bytes is hashed while it is stored.
-const LARGE: usize = 1 << 18;
 /// How many files are waited for at once, until the disk has them.
-const SETTLED_AT_ONCE: usize = 16;
-/// How much of a blob the disk gets to write at once, in bytes.
-const STRETCH: u64 = 1 << 20;
+const SYNCED_AT_ONCE: usize = 16;
 pub(super) const ANNOTATION_TAG: &str = "org.opencontainers.image.ref.name";
 pub(super) const ANNOTATION_NAME: &str = "io.containerd.image.name";
 const LAYOUT_FILE: &str = "oci-layout";
@@ -39,14 +31,14 @@ const INDEX_FILE: &str = "index.json";
 #[derive(Debug, Clone)]
 pub struct Layout {
     path: PathBuf,
-    lifetime: Lifetime,
+    pub(super) lifetime: Lifetime,
     /// What was written, and the disk may not have yet.
-    unsettled: Arc<Mutex<Vec<File>>>,
+    unsettled: Arc<Mutex<Vec<(PathBuf, File)>>>,
 }
 
 /// Whether what is written must outlive a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lifetime {
+pub(super) enum Lifetime {
     Lasting,
     Temporary,
 }
@@ -213,20 +205,7 @@ impl Layout {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn blob(&self) -> Result<BlobWriter, LayoutError> {
-        let directory = self.blobs();
-        let file = NewFile::create_in(&directory).map_err(|source| LayoutError::Io {
-            action: "create a file in",
-            path: directory,
-            source,
-        })?;
-        Ok(BlobWriter {
-            layout: self.clone(),
-            file: BufWriter::with_capacity(BUFFER, file),
-            copy: None,
-            hasher: Hasher::default(),
-            size: 0,
-            started: 0,
-        })
+        BlobWriter::create(self)
     }
 
     /// Stores a sealed document, unless it is there.
@@ -385,22 +364,16 @@ impl Layout {
         if self.lifetime == Lifetime::Temporary {
             return Ok(());
         }
-        let files = std::mem::take(&mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner));
+        let written = std::mem::take(&mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner));
         let names = File::open(self.blobs()).map_err(|source| self.io("open", source))?;
-        let all: Vec<&File> = files.iter().chain([&names]).chain(more).collect();
-        // Side by side: the file system then writes its journal once for many of them.
-        for some in all.chunks(SETTLED_AT_ONCE) {
-            let settled = thread::scope(|scope| {
-                let syncing: Vec<_> = some.iter().map(|file| scope.spawn(move || file.sync_all())).collect();
-                let join = |sync: thread::ScopedJoinHandle<'_, io::Result<()>>| {
-                    sync.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                // Each is waited for, whatever the ones before say.
-                syncing.into_iter().map(join).collect::<Vec<_>>()
-            });
-            settled.into_iter().collect::<io::Result<()>>().map_err(|source| self.io("write", source))?;
-        }
-        Ok(())
+        let files = written.iter().map(|(_, file)| file).chain([&names]).chain(more);
+        sync(&files.collect::<Vec<_>>()).map_err(|source| {
+            // Nobody can say what of it the disk has; the next build must not find it.
+            for (path, _) in &written {
+                let _ = fs::remove_file(path);
+            }
+            self.io("write", source)
+        })
     }
 
     /// Returns a file that holds `bytes`, and is still to be named.
@@ -412,10 +385,10 @@ impl Layout {
     }
 
     /// Gives `file` its name. The disk has it when [`Layout::settle`] returns.
-    fn name(&self, file: NewFile, path: &Path) -> Result<(), LayoutError> {
+    pub(super) fn name(&self, file: NewFile, path: &Path) -> Result<(), LayoutError> {
         let file = file.persist(path).map_err(|source| self.io("write", source))?;
         if self.lifetime == Lifetime::Lasting {
-            self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+            self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).push((path.to_owned(), file));
         }
         Ok(())
     }
@@ -432,7 +405,7 @@ impl Layout {
         Ok(directory)
     }
 
-    fn blobs(&self) -> PathBuf {
+    pub(super) fn blobs(&self) -> PathBuf {
         self.path.join("blobs").join("sha256")
     }
 
@@ -493,115 +466,41 @@ fn read_document(path: &Path) -> Result<Vec<u8>, LayoutError> {
     Ok(bytes)
 }
 
-/// A blob that is being written. Dropped, it is gone; [`commit`](BlobWriter::commit) makes it visible.
-#[derive(Debug)]
-pub struct BlobWriter {
-    layout: Layout,
-    file: BufWriter<NewFile>,
-    copy: Option<Box<BlobWriter>>,
-    hasher: Hasher,
-    size: u64,
-    /// How much of the blob the disk has been asked to take.
-    started: u64,
+/// Waits until the disk has `files`.
+fn sync(files: &[&File]) -> io::Result<()> {
+    // Side by side: the file system then writes its journal once for many of them.
+    files.chunks(SYNCED_AT_ONCE).try_for_each(|some| {
+        let synced: Vec<io::Result<()>> = thread::scope(|scope| {
+            let syncing: Vec<_> = some.iter().map(|file| scope.spawn(|| file.sync_all())).collect();
+            let joined = syncing.into_iter().map(|sync| sync.join());
+            joined.map(|synced| synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        synced.into_iter().collect()
+    })
 }
 
-impl BlobWriter {
-    /// Writes the blob to `copy` too, from the start. What goes wrong there costs the copy, and nothing else.
-    pub fn with_copy(self, copy: BlobWriter) -> Self {
-        Self { copy: Some(Box::new(copy)), ..self }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Adds `bytes` to the blob.
-    ///
-    /// # Errors
-    /// [`LayoutError::Io`].
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
-        if bytes.len() < LARGE {
-            self.hasher.update(bytes);
-            return self.store_all(bytes);
-        }
-        // Either takes about as long as the other, and a hundred times as long as starting a thread.
-        let mut hasher = std::mem::take(&mut self.hasher);
-        let (hasher, stored) = thread::scope(|scope| {
-            let hashed = scope.spawn(move || {
-                hasher.update(bytes);
-                hasher
-            });
-            let stored = self.store_all(bytes);
-            (hashed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), stored)
-        });
-        self.hasher = hasher;
-        stored
-    }
-
-    fn store_all(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
-        self.store(bytes)?;
-        if let Some(copy) = &mut self.copy
-            && let Err(error) = copy.store(bytes)
-        {
-            warn!(%error, "a blob is not kept");
-            self.copy = None;
-        }
-        Ok(())
-    }
-
-    fn store(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
-        self.file.write_all(bytes).map_err(|source| self.error(source))?;
-        self.size += bytes.len() as u64;
-        self.start_disk();
-        Ok(())
-    }
-
-    /// Has the disk begin with what was written, which it must have at the end: the next bytes are made meanwhile.
-    fn start_disk(&mut self) {
-        let written = self.size - self.file.buffer().len() as u64;
-        let fresh = written - self.started;
-        if self.layout.lifetime == Lifetime::Lasting && fresh >= STRETCH {
-            // On Linux this starts the writing of the pages, and waits for none (PostgreSQL does the same). It is a
-            // hint: whatever it returns, the end waits for all of them.
-            let file = self.file.get_ref().file();
-            let _ = rustix::fs::fadvise(file, self.started, NonZeroU64::new(fresh), Advice::DontNeed);
-            self.started = written;
-        }
-    }
-
-    /// Gives the blob its name, and returns its descriptor.
-    ///
-    /// # Errors
-    /// [`LayoutError::Io`].
-    pub fn commit(self, media_type: MediaType) -> Result<Descriptor, LayoutError> {
-        let digest = self.hasher.clone().finish();
-        let size = self.size;
-        self.persist(digest)?;
-        Ok(descriptor(media_type, digest, size))
-    }
-
-    /// Gives the blob its name if it is the one that `expected` describes.
-    ///
-    /// # Errors
-    /// [`LayoutError::Corrupt`] if it is not; [`LayoutError::Io`].
-    pub fn commit_as(self, expected: &Descriptor) -> Result<(), LayoutError> {
-        let digest = self.layout.digest_of(expected)?;
-        if self.hasher.clone().finish() != digest || self.size != expected.size() {
-            return Err(LayoutError::Corrupt { path: self.layout.blob_path(digest) });
-        }
-        self.persist(digest)
-    }
-
-    fn persist(self, digest: Digest) -> Result<(), LayoutError> {
-        if let Some(Err(error)) = self.copy.map(|copy| copy.persist(digest)) {
-            warn!(%error, "a blob is not kept");
-        }
-        let Self { layout, file, .. } = self;
-        let file = file.into_inner().map_err(|error| LayoutError::Io {
-            action: "write a blob in",
-            path: layout.blobs(),
-            source: error.into_error(),
-        })?;
-        layout.name(file, &layout.blob_path(digest))
-    }
-
-    fn error(&self, source: io::Error) -> LayoutError {
-        LayoutError::Io { action: "write a blob in", path: self.layout.blobs(), source }
+    #[test]
+    fn what_the_disk_refuses_is_not_left_in_the_layout() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
+        let blob = |bytes: &[u8]| {
+            let mut blob = layout.blob().unwrap();
+            blob.append(bytes).unwrap();
+            blob.commit(MediaType::ImageLayer).unwrap()
+        };
+        let good = blob(b"good");
+        layout.settle().unwrap();
+        let bad = blob(b"bad");
+        // Flushing it is what a pipe refuses.
+        let (pipe, _) = std::io::pipe().unwrap();
+        let path = layout.blob_path(layout.digest_of(&bad).unwrap());
+        layout.unsettled.lock().unwrap().push((path, std::os::fd::OwnedFd::from(pipe).into()));
+        assert!(matches!(layout.settle(), Err(LayoutError::Io { .. })));
+        assert!(layout.has(&good).unwrap() && !layout.has(&bad).unwrap());
+        layout.settle().unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! The nouns of the OCI image and distribution specifications, on the types of the `oci-spec` crate.
 
+mod blob_writer;
 mod digest;
 mod facts;
 mod find;
@@ -10,10 +11,11 @@ pub mod platform;
 mod reference;
 mod sealed;
 
+pub use blob_writer::BlobWriter;
 pub use digest::{DiffId, Digest, DigestError, Hasher, descriptor, digest_of};
 pub use facts::ImageFacts;
 pub use find::{FindError, Wanted, find, named};
-pub use layout::{BlobWriter, Layout, LayoutError, Named, names_of};
+pub use layout::{Layout, LayoutError, Named, names_of};
 pub(crate) use layout::{entries, index_json, index_of};
 pub(crate) use new_file::{NewFile, OutputFile};
 pub use oci_spec::image::{
