@@ -87,7 +87,8 @@ pub(crate) fn minimised<'a>(
     };
     let wants = Wants { choices, rules: Catalogue::with(&[])?, user };
     let mut found = Vec::new();
-    let trees = Trees { target, base, stages, sources: sources(request, stages)? };
+    let kinds = request.stages.iter().map(|stage| stage.kind).collect();
+    let trees = Trees { target, base, stages, kinds, sources: sources(request, stages)? };
     for asked in &request.roots {
         found.extend(roots(asked, &trees, outcome)?);
     }
@@ -101,8 +102,8 @@ pub(crate) fn minimised<'a>(
         let keep = |path: &RootPath| Keep::Member(path.to_raw());
         found.extend(paths.iter().map(|path| Found { asked: &included, keep: keep(path), origin: None }));
     }
-    let excludes = &request.settings.exclude;
-    found.retain(|found| !expand::is_listed(excludes, path_of(&found.keep)));
+    let is_excluded = |keep: &Keep| expand::is_listed(&request.settings.exclude, path_of(keep));
+    found.retain(|found| !is_excluded(&found.keep));
     let mut completed = CompletedRootfs::new(target);
     let mut differences = Vec::new();
     let along = Asked { what: What::Word(String::new()), text: "COPY".to_owned(), lines: (0, 0) };
@@ -144,7 +145,10 @@ pub(crate) fn minimised<'a>(
     if request.was_run && request.settings.base == Base::Minimise {
         let packages = packages::open(target)?;
         for path in application::files(target, base, packages.as_deref(), &wants.rules)? {
-            all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
+            let keep = Keep::Member(path.to_raw());
+            if !is_excluded(&keep) {
+                all.push((&ran, root(&ran, &keep, request)));
+            }
         }
     }
     let resolution = match closure(&completed, &all, &wants, wants.user.as_ref())? {
@@ -173,6 +177,7 @@ struct Trees<'a> {
     target: &'a dyn Rootfs,
     base: Option<&'a dyn Rootfs>,
     stages: &'a [&'a dyn Rootfs],
+    kinds: Vec<StageKind>,
     /// For each stage, where its files were copied from, if programs do not run in it.
     sources: Vec<Sources>,
 }
@@ -253,7 +258,12 @@ fn roots<'a>(
                     (false, Some(to)) => Keep::Moved { path, to },
                     (false, None) => wrapped(path),
                 };
-                let keep = wrapped(pair.to.to_raw());
+                // A script of the user's own that the build file names is one that something will run.
+                let is_own = trees.kinds.get(first) == Some(&StageKind::Files);
+                let keep = match pair.place == Place::Named && is_own && is_script(target, &pair.to)? {
+                    true => Keep::Program { name: pair.to.to_raw(), to: None },
+                    false => wrapped(pair.to.to_raw()),
+                };
                 found.push(Found { asked, keep, origin: Some((first, origin)) });
             }
             found
@@ -308,9 +318,17 @@ fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError>
     }
     let file = rootfs.open(path)?;
     let is_elf_program = Elf::parse(&*file).is_ok_and(|elf| elf.interp.is_some() || elf.is_static());
+    Ok(is_elf_program || is_script(rootfs, path)?)
+}
+
+/// Returns whether the kernel would start the file at `path` by an interpreter.
+fn is_script(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError> {
+    match rootfs.lookup(path)? {
+        Some(node) if node.kind == Kind::File && node.mode & 0o111 != 0 => {}
+        _ => return Ok(false),
+    }
     let mut head = [0; 2];
-    let is_script = matches!(file.read_at(0, &mut head), Ok(2)) && head == *b"#!";
-    Ok(is_elf_program || is_script)
+    Ok(matches!(rootfs.open(path)?.read_at(0, &mut head), Ok(2)) && head == *b"#!")
 }
 
 /// Returns whether the file at `from`, which is at `to` in the target, is in another directory there, and has libraries
@@ -585,5 +603,33 @@ mod tests {
         request.stages[2].copies = copies(1, "/app", "/out/bin");
         let found = image(&request, &target, &[&stage, &middle, &last]);
         assert_eq!(found, "/lib64\n/usr/bin/lib/libq.so\n/usr/bin/x");
+    }
+
+    #[test]
+    fn scripts_that_are_named_run_what_they_say() {
+        let target = tree(
+            "target",
+            &format!(
+                "{LOADER}/usr/bin/sh elf\n/usr/bin/one elf\n/usr/bin/two elf\n\
+                /hooks/10.sh file \"#!/usr/bin/sh\\none; none\" mode=0755\n\
+                /data/x.sh file \"#!/usr/bin/sh\\ntwo\" mode=0755\n"
+            ),
+        );
+        let context = tree("context", "/10.sh file \"\"\n/data/x.sh file \"\"\n");
+        let roots = vec![copied(0, "/10.sh", "/hooks/"), copied(0, "/data", "/data")];
+        let found = image(&request(&["context"], roots), &target, &[&context]);
+        let expected = "/data/x.sh\n/hooks/10.sh\n/lib64\n/usr/bin/one\n/usr/bin/sh\n\
+            warning: the script `/hooks/10.sh` runs `none`: not found";
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_kept_whoever_made_it() {
+        let target = tree("target", "/a/x file \"\"\n/a/y file \"\"\n/b/x file \"\"\n/b/y file \"\"\n");
+        let context = tree("context", "/x file \"\"\n/y file \"\"\n");
+        let mut request = request(&["context"], vec![copied(0, "/?", "/a/")]);
+        request.was_run = true;
+        request.settings.exclude = vec!["/*/x".to_owned()];
+        assert_eq!(image(&request, &target, &[&context]), "/a/y\n/b/y");
     }
 }

@@ -83,7 +83,24 @@ const MORE_BUILTINS: [&str; 4] = ["unalias", "unset", "wait", "suspend"];
 const OPENERS: [&str; 10] = ["!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"];
 const CLOSERS: [&str; 3] = ["done", "fi", "}"];
 /// Programs, and `exec` of the shell, that run the command among their arguments.
-const RUNNERS: [&str; 8] = ["env", "exec", "ionice", "nice", "nohup", "setsid", "timeout", "xargs"];
+const RUNNERS: [&str; 12] = [
+    "dumb-init",
+    "env",
+    "exec",
+    "ionice",
+    "nice",
+    "nohup",
+    "setpriv",
+    "setsid",
+    "stdbuf",
+    "timeout",
+    "tini",
+    "xargs",
+];
+/// The same with a user before the command.
+const RUNNERS_AS: [&str; 2] = ["gosu", "su-exec"];
+/// The arguments of `find` after which a command follows.
+const FINDERS_COMMANDS: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
 /// The options of those that take the next word.
 const RUNNERS_OPTIONS: [&str; 9] = ["-C", "-E", "-I", "-a", "-c", "-d", "-k", "-s", "-u"];
 
@@ -115,8 +132,10 @@ enum Position {
     Command,
     /// Among the arguments of something that runs a command: options come first.
     Runner,
-    /// After an option that takes this word.
+    /// After an option that takes this word, or where it stands for a user.
     RunnerValue,
+    /// Among the arguments of `find`.
+    Finder,
     /// Among its arguments.
     Argument,
 }
@@ -157,6 +176,11 @@ impl Found {
                         is_case_pattern = text != Some("esac");
                         continue;
                     }
+                    if position == Position::Finder {
+                        let is_command = text.is_some_and(|text| FINDERS_COMMANDS.contains(&text));
+                        position = if is_command { Position::Command } else { Position::Finder };
+                        continue;
+                    }
                     if position == Position::Argument {
                         if text == Some("in") && previous.as_deref() == Some(b"case") {
                             is_case_pattern = true;
@@ -176,10 +200,13 @@ impl Found {
 
     /// Reads a word at `position`, `None` if it is only known at run time; returns where the next one stands.
     fn read_word(&mut self, position: Position, text: Option<&str>) -> Position {
-        let Some(text) = text else { return Position::Argument };
+        let Some(text) = text else {
+            // A user may be a variable, and the command after it plain.
+            return if position == Position::RunnerValue { Position::Runner } else { Position::Argument };
+        };
         let is_number = text.starts_with(|first: char| first.is_ascii_digit());
         match position {
-            Position::Argument => return Position::Argument,
+            Position::Argument | Position::Finder => return position,
             Position::RunnerValue => return Position::Runner,
             Position::Runner if RUNNERS_OPTIONS.contains(&text) => return Position::RunnerValue,
             Position::Runner if text.starts_with('-') || is_number || !is_program_name(text) => {
@@ -194,6 +221,14 @@ impl Found {
                     self.add(text);
                 }
                 Position::Runner
+            }
+            _ if RUNNERS_AS.contains(&text) => {
+                self.add(text);
+                Position::RunnerValue
+            }
+            "find" => {
+                self.add(text);
+                Position::Finder
             }
             _ if CLOSERS.contains(&text) || BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) => {
                 Position::Argument
@@ -524,6 +559,15 @@ mod tests {
                 "exec env -u A FOO=1 xargs -n 1 -I % sort; exec -a q date; nohup timeout 5s tail",
                 "date env nohup sort tail timeout xargs",
             ),
+            (
+                "find . -type f -exec chown x {} + -o -name y; find / -name sh -execdir sed p \\;\ndate",
+                "chown date find sed",
+            ),
+            (
+                "gosu postgres \"$0\" \"$@\"; exec gosu \"$USER\" initdb -D x; su-exec a:b ls",
+                "gosu initdb ls su-exec",
+            ),
+            ("exec tini -g -- redis-server; stdbuf -oL sed s", "redis-server sed stdbuf tini"),
             ("f() { ls; }; x=$(f)", "ls"),
             ("! grep -q x || time sleep 1", "grep sleep"),
             ("a\\\nb c", "ab"),
