@@ -1,5 +1,7 @@
 //! The image config that the stock frontend made -> the roots in it, and the config of what is left.
 
+use std::ops::Range;
+
 use minimage::spec::{Epoch, STANDARD_PATH};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -184,28 +186,44 @@ fn command_words(script: &str) -> Vec<String> {
     words.into_iter().filter_map(|word| String::from_utf8(word).ok()).collect()
 }
 
-/// The instructions of a build file, so far as messages need them: where each starts and ends.
+/// The instructions of a build file, so far as messages need them: where each starts and ends, and in which stage.
 pub(crate) struct Instructions<'a> {
     lines: Vec<&'a str>,
+    instructions: Vec<Instruction<'a>>,
+    /// The stage that the image is of, and those that it is built on, by the places of their instructions.
+    stages: Vec<Range<usize>>,
+}
+
+/// One instruction: its words, and its first and last line from 0.
+struct Instruction<'a> {
+    words: Vec<&'a str>,
+    lines: (usize, usize),
+}
+
+impl Instruction<'_> {
+    fn is(&self, keyword: &str) -> bool {
+        self.words.first().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
+    }
 }
 
 impl<'a> Instructions<'a> {
-    /// Returns the instructions of `file`.
-    pub(crate) fn of(file: Option<&'a SourceInfo>) -> Self {
+    /// Returns the instructions of `file`, of which the stage `target` is built; the last one, if there is none.
+    pub(crate) fn of(file: Option<&'a SourceInfo>, target: Option<&str>) -> Self {
         let text = file.and_then(|file| std::str::from_utf8(&file.data).ok()).unwrap_or_default();
-        Self { lines: text.lines().collect() }
+        let lines: Vec<&str> = text.lines().collect();
+        let instructions = instructions(&lines);
+        let stages = chain(&instructions, target.filter(|target| !target.is_empty()));
+        Self { lines, instructions, stages }
     }
 
-    /// Returns the lines of the last instruction `keyword`; zeros if there is none, as with one of the base image.
+    /// Returns the lines of the instruction `keyword` that counts; zeros if there is none, as with one of the base image.
     fn last(&self, keyword: &str) -> (i32, i32) {
-        let is_start = |line: &&str| {
-            line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
+        let of_stage = |stage: &Range<usize>| {
+            self.instructions.get(stage.clone())?.iter().rfind(|instruction| instruction.is(keyword))
         };
-        let Some(first) = self.lines.iter().rposition(is_start) else { return (0, 0) };
-        let continued = self.lines.iter().skip(first).take_while(|line| line.trim_end().ends_with('\\'));
-        let last = first + continued.count();
+        let Some(instruction) = self.stages.iter().find_map(of_stage) else { return (0, 0) };
         let number = |index: usize| i32::try_from(index + 1).unwrap_or(0);
-        (number(first), number(last.min(self.lines.len().saturating_sub(1))))
+        (number(instruction.lines.0), number(instruction.lines.1))
     }
 
     /// Returns the first line with `text` in it; zeros if there is none.
@@ -220,6 +238,76 @@ impl<'a> Instructions<'a> {
         let index = usize::try_from(lines.0).ok()?.checked_sub(1)?;
         self.lines.get(index).map(|line| line.trim().trim_end_matches('\\').trim_end().to_owned())
     }
+}
+
+/// Returns the instructions in `lines`; comments are none, and neither is what is in here-documents.
+fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
+    let mut instructions = Vec::new();
+    let mut at = 0;
+    let is_skipped = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    while let Some(line) = lines.get(at) {
+        let first = at;
+        at += 1;
+        if is_skipped(line) {
+            continue;
+        }
+        let mut words: Vec<&str> = Vec::new();
+        let mut last = first;
+        let mut rest = Some(*line);
+        while let Some(line) = rest {
+            let line = line.trim_end();
+            words.extend(line.trim_end_matches('\\').split_whitespace());
+            rest = None;
+            if line.ends_with('\\') {
+                while lines.get(at).is_some_and(|line| is_skipped(line)) {
+                    at += 1;
+                }
+                rest = lines.get(at).copied();
+                last = at.min(lines.len().saturating_sub(1));
+                at += 1;
+            }
+        }
+        let ends = words.iter().filter_map(|word| word.strip_prefix("<<"));
+        let ends: Vec<&str> = ends.map(|end| end.trim_matches(['-', '"', '\''])).collect();
+        for end in ends.into_iter().filter(|end| !end.is_empty()) {
+            let Some(len) = lines.get(at..).and_then(|rest| rest.iter().position(|line| line.trim() == end))
+            else {
+                continue;
+            };
+            at += len + 1;
+            last = at - 1;
+        }
+        instructions.push(Instruction { words, lines: (first, last) });
+    }
+    instructions
+}
+
+/// Returns where the instructions of the stage `target` are, which is the last one if there is none, and those of the
+/// stages that it is built on, the nearest first.
+fn chain(instructions: &[Instruction<'_>], target: Option<&str>) -> Vec<Range<usize>> {
+    let starts: Vec<usize> = (0..instructions.len()).filter(|at| instructions[*at].is("FROM")).collect();
+    // What it is built on, and its name.
+    let names = |stage: usize| {
+        let words = instructions[starts[stage]].words.iter().skip(1);
+        let mut words = words.filter(|word| !word.starts_with("--"));
+        (words.next().copied(), words.nth(1).copied())
+    };
+    let named = |name: &str, before: usize| {
+        let is_named = |stage: &usize| names(*stage).1.is_some_and(|known| known.eq_ignore_ascii_case(name));
+        (0..before).rev().find(is_named)
+    };
+    let mut stage = match target {
+        Some(target) => {
+            named(target, starts.len()).or(target.parse().ok().filter(|stage| *stage < starts.len()))
+        }
+        None => starts.len().checked_sub(1),
+    };
+    let mut chain = Vec::new();
+    while let Some(at) = stage {
+        chain.push(starts[at]..starts.get(at + 1).copied().unwrap_or(instructions.len()));
+        stage = names(at).0.and_then(|base| named(base, at));
+    }
+    chain
 }
 
 #[cfg(test)]
@@ -251,7 +339,7 @@ mod tests {
     fn what_an_image_runs_is_a_root_at_its_line() {
         let file =
             file("FROM x\nCMD [\"old\"]\nentrypoint [\"/run.sh\", \\\n  \"-x\"]\nCMD [\"bin/serve\"]\n");
-        let instructions = Instructions::of(Some(&file));
+        let instructions = Instructions::of(Some(&file), None);
         let config = config(json!({
             "Entrypoint": ["/run.sh", "-x"],
             "Cmd": ["bin/serve"],
@@ -273,7 +361,8 @@ mod tests {
     #[test]
     fn a_shell_form_runs_the_shell_and_its_words() {
         let config = config(json!({ "Cmd": ["/bin/sh", "-c", "redis-server --port 1 | tee /log"] }));
-        let roots: Vec<_> = config.roots(&Instructions::of(None)).into_iter().map(|root| root.what).collect();
+        let roots: Vec<_> =
+            config.roots(&Instructions::of(None, None)).into_iter().map(|root| root.what).collect();
         assert_eq!(
             roots,
             [What::Program("/bin/sh".into()), What::Word("redis-server".into()), What::Word("tee".into())]
@@ -284,5 +373,26 @@ mod tests {
     fn path_is_that_of_the_image() {
         assert_eq!(config(json!({ "Env": ["A=b", "PATH=/x:/y:z"] })).path(), ["/x", "/y"]);
         assert_eq!(config(json!({})).path(), STANDARD_PATH);
+    }
+
+    #[test]
+    fn an_instruction_is_one_of_its_stage() {
+        let file = file(
+            "# syntax=minimage\nARG X\nFROM x AS base\nCMD [\"1\"]\nFROM --platform=$P base AS Middle\nUSER a\n\
+            HEALTHCHECK --interval=1s \\\n  # every second\n\n  CMD true\nRUN <<EOF\nCMD [\"2\"]\nUSER b\nEOF\n\
+            FROM other\nCMD [\"3\"]\n",
+        );
+        for (target, keyword, lines) in [
+            (Some("middle"), "CMD", (4, 4)),
+            (Some("middle"), "USER", (6, 6)),
+            (Some("middle"), "healthcheck", (7, 10)),
+            (Some("middle"), "RUN", (11, 14)),
+            (Some("1"), "CMD", (4, 4)),
+            (None, "CMD", (16, 16)),
+            (None, "USER", (0, 0)),
+            (Some("none"), "CMD", (0, 0)),
+        ] {
+            assert_eq!(Instructions::of(Some(&file), target).last(keyword), lines, "{target:?} {keyword}");
+        }
     }
 }

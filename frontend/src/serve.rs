@@ -34,7 +34,7 @@ pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult,
 
 /// Returns the error that says what is wrong with settings.
 fn wrong_settings(wrong: Vec<Wrong>, file: Option<&SourceInfo>) -> ServeError {
-    let instructions = config::Instructions::of(file);
+    let instructions = config::Instructions::of(file, None);
     let finding = |wrong: &Wrong| {
         let texts: Vec<String> = wrong.error.explain().iter().map(ToString::to_string).collect();
         Finding { lines: instructions.line_with(&wrong.given.spelled), text: texts.join("\n") }
@@ -85,7 +85,8 @@ impl Build<'_> {
         settings: Settings,
     ) -> Result<Reference, ServeError> {
         let base_is = settings.base;
-        let Planned { request, stages, base } = plan(&graph, head, config, epoch, settings)?;
+        let Planned { request, stages, base } =
+            plan(&graph, head, self.options.value("target"), config, epoch, settings)?;
         let count = request.roots.len();
         let roots = if count == 1 { "1 root".to_owned() } else { format!("{count} roots") };
         let mut mounts = vec![(head.clone(), TARGET.to_owned())];
@@ -118,10 +119,11 @@ struct Planned {
     base: Option<Input>,
 }
 
-/// Returns what the step needs for the tree at `head`.
+/// Returns what the step needs for the tree at `head`, which the user calls `name`.
 fn plan(
     graph: &Graph,
     head: &Input,
+    name: Option<&str>,
     config: &ImageConfig,
     epoch: Epoch,
     settings: Settings,
@@ -130,7 +132,7 @@ fn plan(
     let mut stages = Stages::default();
     let mut roots = Vec::new();
     let file = graph.build_file();
-    let instructions = config::Instructions::of(file);
+    let instructions = config::Instructions::of(file, name);
     for part in target.parts {
         let lines = lines(&graph.ranges(&part.digest));
         let text = instructions.text(lines).unwrap_or_else(|| graph.name(&part.digest).unwrap_or_default());
