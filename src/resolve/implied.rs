@@ -289,7 +289,7 @@ impl Collector<'_> {
                     self.left_out.insert(LeftOut::Sensitive { path, what });
                 }
                 count += found.paths.len();
-                for path in found.paths {
+                for path in found.paths.into_iter().filter(|path| !is_for_linkers(path)) {
                     self.take_implied_or_script(&path, cause, programs)?;
                 }
             }
@@ -476,4 +476,10 @@ fn wanted(rule: &Rule, selection: &Selection) -> Option<Wanted> {
         (Level::Suggest, Suggested::List) => Some(Wanted::Mentioned),
         (Level::Off, _) => None,
     }
+}
+
+/// Returns whether only linkers read the file at `path`: a rule for a whole directory means what programs read.
+fn is_for_linkers(path: &RawPath) -> bool {
+    let path = path.as_bytes();
+    path.ends_with(b".a") || path.ends_with(b".la")
 }
