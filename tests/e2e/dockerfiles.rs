@@ -348,3 +348,27 @@ fn a_kept_base_is_completed() {
         usr/lib/x86_64-linux-gnu/libpcap.so.1.10.3\n";
     none_of(difference("on top", ("expected", expected), ("in the layer", &top)));
 }
+
+/// The BuildKit of 2020 merges no layers: what is missing is copied on top.
+#[test]
+fn a_kept_base_is_completed_by_copying() {
+    let Some(docker) = builder_of_2020() else { return };
+    let workspace = Workspace::new();
+    let dockerfile = "# syntax=minimage\nFROM debian:bookworm AS build\nFROM debian:bookworm\n\
+        RUN rm /usr/lib/x86_64-linux-gnu/libpcap.so*\n\
+        COPY --from=build /usr/bin/tcpdump /usr/local/bin/\nCMD [\"/usr/local/bin/tcpdump\", \"--version\"]\n";
+    let directory = context(&workspace, "kept", dockerfile);
+    let layers = |mode: &str, tag: &str| {
+        let words = ["build", "--network", "none", "--tag", tag, "--build-arg", mode];
+        docker.run(&[&words[..], &[directory.to_str().unwrap()]].concat()).success();
+        let words = ["image", "inspect", "--format", "{{range .RootFS.Layers}}{{println .}}{{end}}", tag];
+        let listed = docker.run(&words).success().stdout;
+        listed.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let stock = layers("MINIMAGE_MODE=off", "e2e.test/kept-stock");
+    let kept = layers("MINIMAGE_BASE=keep", "e2e.test/kept");
+    assert_eq!((&kept[..stock.len()], kept.len()), (stock.as_slice(), stock.len() + 1));
+    assert_ne!(docker.run(&["run", "--rm", "--network", "none", "e2e.test/kept-stock"]).status, 0);
+    let outcome = docker.run(&["run", "--rm", "--network", "none", "e2e.test/kept"]).success();
+    assert!(outcome.stdout.contains("libpcap version"), "{outcome}");
+}
