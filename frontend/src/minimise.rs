@@ -117,10 +117,17 @@ pub(crate) fn minimised<'a>(
             _ => None,
         });
         let of_stage: Vec<(&Asked, Root)> = of_stage.collect();
+        let copies = found.iter().filter_map(|found| match &found.origin {
+            Some((from, keep)) if *from == index => {
+                Some((RawPath::new(path_of(keep)), RawPath::new(path_of(&found.keep))))
+            }
+            _ => None,
+        });
+        let copies: Vec<(RawPath, RawPath)> = copies.collect();
         // The image's own user is the target's business.
         match closure(stage, &of_stage, &wants, None)? {
             Ok(resolution) => {
-                let completion = place::complete(&mut completed, &resolution.closure, stage, index)?;
+                let completion = place::complete(&mut completed, &resolution.closure, stage, index, &copies)?;
                 differences.extend(completion.differences);
                 let keep = |path: RawPath| (&along, root(&along, &Keep::Member(path), request));
                 all.extend(completion.brought.into_iter().map(keep));

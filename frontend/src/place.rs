@@ -34,14 +34,23 @@ pub(crate) struct Completion {
     pub(crate) brought: Vec<RawPath>,
 }
 
-/// Adds what `closure`, taken from the stage number `index`, needs besides its roots and what `completed` lacks.
+/// Adds what `closure`, taken from the stage number `index`, needs besides its roots and what `completed` lacks. `copies`
+/// are the paths of its roots in the stage and in the target.
 pub(crate) fn complete<'a>(
     completed: &mut CompletedRootfs<'a>,
     closure: &Closure,
     stage: &'a dyn Rootfs,
     index: usize,
+    copies: &[(RawPath, RawPath)],
 ) -> Result<Completion, RootfsError> {
     let mut completion = Completion::default();
+    // A link may lead to what was copied beside it, or have become the file that it led to.
+    let mut lost: BTreeSet<&RawPath> = BTreeSet::new();
+    for (from, to) in copies {
+        if chase(completed, to)?.end.is_err() {
+            lost.insert(from);
+        }
+    }
     for (path, entry) in closure.entries() {
         // Roots are where the build file put them; what they need or lead to comes along.
         let comes_along = |reason: &Reason| {
@@ -49,7 +58,9 @@ pub(crate) fn complete<'a>(
             match demand.cause {
                 // What tells of the system, but not the directories that every image has anyway.
                 Cause::Layout => entry.node.kind != Kind::Directory,
-                Cause::Root(_) => reason.role == Role::Target && demand.path != path.to_raw(),
+                Cause::Root(_) => {
+                    reason.role == Role::Target && demand.path != path.to_raw() && lost.contains(&demand.path)
+                }
                 _ => true,
             }
         };
@@ -277,7 +288,7 @@ mod tests {
             let (stage, target) = (rootfs(stage), rootfs(target));
             let mut completed = CompletedRootfs::new(&target);
             let closure = closure(&stage, &["/lib/libq.so.1"]);
-            assert_eq!(complete(&mut completed, &closure, &stage, 0).unwrap().differences, []);
+            assert_eq!(complete(&mut completed, &closure, &stage, 0, &[]).unwrap().differences, []);
             assert_eq!(at(&completed, "/lib/libq.so.1"), Some((real.to_owned(), b"q".to_vec())));
             // The root is where the build file puts it, and nowhere else.
             assert_eq!(at(&completed, "/app/main"), None);
@@ -285,19 +296,38 @@ mod tests {
     }
 
     #[test]
-    fn what_a_copied_link_leads_to_comes_along() {
-        let stage = rootfs(&[("/app/link", "-> ../opt/d/data"), ("/opt/d/data", "d"), ("/opt/e", "e")]);
-        let target = rootfs(&[("/srv/link", "-> ../opt/d/data")]);
+    fn what_a_copied_link_leads_to_comes_along_unless_it_was_copied_too() {
+        let stage = rootfs(&[
+            ("/app/link", "-> ../opt/d/data"),
+            ("/opt/d/data", "d"),
+            ("/opt/e", "e"),
+            ("/app/beside", "-> one"),
+            ("/app/one", "1"),
+            ("/app/followed", "-> ../opt/two"),
+            ("/opt/two", "2"),
+        ]);
+        let target = rootfs(&[
+            ("/srv/link", "-> ../opt/d/data"),
+            ("/srv/beside", "-> one"),
+            ("/srv/one", "1"),
+            ("/srv/followed", "2"),
+        ]);
         let mut closure = Closure::new();
-        let root = |text: &str| Cause::Root(Origin::Argument(text.to_owned()));
-        let demand = Demand { path: RawPath::from("/app/link"), cause: root("link") };
-        closure.take(&stage, demand).unwrap();
-        let demand = Demand { path: RawPath::from("/opt/e"), cause: root("e") };
-        closure.take(&stage, demand).unwrap();
+        let mut copies = Vec::new();
+        for path in ["/app/link", "/app/beside", "/app/one", "/app/followed", "/opt/e"] {
+            let path = RawPath::from(path);
+            let cause = Cause::Root(Origin::Argument(path.to_string()));
+            closure.take(&stage, Demand { path: path.clone(), cause }).unwrap();
+            let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap();
+            copies.push((path.clone(), RawPath::from("/srv").join(name)));
+        }
+        copies.pop();
         let mut completed = CompletedRootfs::new(&target);
-        assert_eq!(complete(&mut completed, &closure, &stage, 0).unwrap().differences, []);
+        assert_eq!(complete(&mut completed, &closure, &stage, 0, &copies).unwrap().differences, []);
         assert_eq!(at(&completed, "/srv/link"), Some(("/opt/d/data".to_owned(), b"d".to_vec())));
-        assert_eq!(at(&completed, "/opt/e"), None);
+        for path in ["/opt/e", "/opt/two", "/app/one"] {
+            assert_eq!(at(&completed, path), None, "{path}");
+        }
     }
 
     #[test]
@@ -307,7 +337,7 @@ mod tests {
         let mut completed = CompletedRootfs::new(&target);
         let closure = closure(&stage, &["/lib/liba.so", "/lib/libb.so"]);
         let path = RootPath::from_normal(b"/lib/libb.so").unwrap();
-        let differences = complete(&mut completed, &closure, &stage, 3).unwrap().differences;
+        let differences = complete(&mut completed, &closure, &stage, 3, &[]).unwrap().differences;
         assert_eq!(differences, [Difference { path, stage: 3 }]);
         assert_eq!(at(&completed, "/lib/libb.so").unwrap().1, b"two");
     }
