@@ -147,7 +147,6 @@ impl Settings {
     fn set(&mut self, given: &Given, choices: &mut Choices) -> Result<(), OptionError> {
         let Given { name, value, .. } = given;
         let bad = |expected| Err(OptionError::Value { name: name.clone(), value: value.clone(), expected });
-        let lines = || value.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
         match name.as_str() {
             "mode" => match value.as_str() {
                 "on" => self.mode = Mode::On,
@@ -159,8 +158,8 @@ impl Settings {
                 "minimise" => self.base = Base::Minimise,
                 _ => return bad("`keep` or `minimise`"),
             },
-            "include" => self.include.extend(lines()),
-            "exclude" => self.exclude.extend(lines()),
+            "include" => self.include.extend(patterns(value)),
+            "exclude" => self.exclude.extend(patterns(value)),
             name => {
                 if !options::flags().any(|flag| flag.name == name) {
                     return Err(options::unknown(name, flags()));
@@ -176,6 +175,20 @@ impl Settings {
     pub(crate) fn apply(&self, choices: &mut Choices) -> Result<(), OptionError> {
         self.options.iter().try_for_each(|(name, value)| options::set(choices, name, value))
     }
+}
+
+/// Splits at commas and ends of lines, but not inside of `{a,b}`.
+fn patterns(text: &str) -> Vec<String> {
+    let mut depth = 0_u32;
+    let parts = text.split(|letter| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        letter == '\n' || letter == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -205,13 +218,13 @@ mod tests {
                 ("build-arg:MINIMAGE_INCLUDE", "/e"),
                 ("build-arg:OTHER", "x"),
             ],
-            &[("mode", "off"), ("include", "/c/**\n/d\n")],
+            &[("mode", "off"), ("include", "/c/{x,y}, /d\n")],
         );
         let options = [("assume-ldconfig", ""), ("dlopen", "none")];
         let expected = Settings {
             mode: Mode::On,
             base: Base::Keep,
-            include: ["/a b", "/c/**", "/d", "/e"].map(str::to_owned).into(),
+            include: ["/a b", "/c/{x,y}", "/d", "/e"].map(str::to_owned).into(),
             exclude: Vec::new(),
             options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         };
