@@ -30,15 +30,18 @@ pub(crate) fn files(
     rules: &Catalogue,
 ) -> Result<Vec<RootPath>, ApplicationError> {
     let mut found = Vec::new();
-    let mut open = vec![RootPath::root()];
-    while let Some(directory) = open.pop() {
+    // With each directory, whether its files are left behind.
+    let mut open = vec![(RootPath::root(), false)];
+    while let Some((directory, is_volatile)) = open.pop() {
         for (name, is_directory) in target.read_dir_kinds(&directory)? {
             let Some(path) = directory.child(&name) else { continue };
-            if rules.is_volatile(&path) {
-                continue;
-            }
+            let is_volatile = match rules.volatile(&path) {
+                Some(kind) if kind.keeps_places => true,
+                Some(_) => continue,
+                None => is_volatile,
+            };
             if is_directory {
-                open.push(path.clone());
+                open.push((path.clone(), is_volatile));
             }
             let is_owned = match packages {
                 Some(packages) => !packages.owners(&path)?.is_empty(),
@@ -46,7 +49,11 @@ pub(crate) fn files(
             };
             let is_kept = || -> Result<bool, RootfsError> {
                 let node = target.lookup(&path)?;
-                Ok(node.is_some_and(|node| !matches!(node.kind, Kind::Special(_))))
+                Ok(node.is_some_and(|node| match node.kind {
+                    Kind::Directory | Kind::Link(_) => true,
+                    Kind::File => !is_volatile,
+                    Kind::Special(_) => false,
+                }))
             };
             if !is_owned && is_kept()? && !is_same(base, target, &path)? {
                 found.push(path);
@@ -112,6 +119,9 @@ mod tests {
                 ("/app/main.py", "made"),
                 ("/app/__pycache__/main.pyc", "volatile"),
                 ("/var/log/x.log", "volatile"),
+                ("/var/log/app/y.log", "volatile"),
+                ("/var/log/app/z.log", "-> /dev/stdout"),
+                ("/var/tmp/made/file", "volatile"),
                 (
                     "/var/lib/dpkg/status",
                     "Package: tool\nStatus: install ok installed\nVersion: 1\n\
@@ -124,8 +134,23 @@ mod tests {
         let shown = |found: Vec<RootPath>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
         let rules = Catalogue::with(&[]).unwrap();
         let found = files(&target, Some(&base), Some(&*packages), &rules).unwrap();
-        assert_eq!(shown(found), ["/app", "/app/main.py", "/etc/motd", "/l"]);
+        assert_eq!(
+            shown(found),
+            ["/app", "/app/main.py", "/etc/motd", "/l", "/var/log", "/var/log/app", "/var/log/app/z.log"]
+        );
         let found = files(&target, Some(&base), None, &rules).unwrap();
-        assert_eq!(shown(found), ["/app", "/app/main.py", "/etc/motd", "/l", "/usr/bin/tool"]);
+        assert_eq!(
+            shown(found),
+            [
+                "/app",
+                "/app/main.py",
+                "/etc/motd",
+                "/l",
+                "/usr/bin/tool",
+                "/var/log",
+                "/var/log/app",
+                "/var/log/app/z.log"
+            ]
+        );
     }
 }

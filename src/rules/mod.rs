@@ -173,6 +173,8 @@ pub struct FileKind {
     except: Vec<Glob>,
     /// What they are.
     pub what: String,
+    /// Whether directories and links are not meant.
+    pub keeps_places: bool,
 }
 
 impl FileKind {
@@ -273,9 +275,9 @@ impl Catalogue {
         &self.sensitive
     }
 
-    /// Returns whether commands leave `path` behind and no application needs it, nor what is below it.
-    pub fn is_volatile(&self, path: &RootPath) -> bool {
-        self.volatile.iter().any(|kind| kind.is(path))
+    /// Returns why no application needs what commands leave behind at `path` and below it, if that is so.
+    pub fn volatile(&self, path: &RootPath) -> Option<&FileKind> {
+        self.volatile.iter().find(|kind| kind.is(path))
     }
 
     /// Returns the rule called `id`.

@@ -158,6 +158,8 @@ struct FileKindText {
     files: Vec<String>,
     #[serde(default)]
     except: Vec<String>,
+    #[serde(default)]
+    places: bool,
 }
 
 fn document<'a, T: Deserialize<'a>>(name: &str, text: &'a str) -> Result<T, RuleFileError> {
@@ -192,7 +194,7 @@ pub(super) fn file_kinds(name: &str, text: &str) -> Result<Vec<FileKind>, RuleFi
         let error = |source| RuleFileError::Pattern { name: name.to_owned(), source };
         let files = globs(kind.files).map_err(error)?;
         let except = globs(kind.except).map_err(error)?;
-        Ok(FileKind { files, except, what: kind.what })
+        Ok(FileKind { files, except, what: kind.what, keeps_places: kind.places })
     };
     file.kind.into_iter().map(kind).collect()
 }
