@@ -116,7 +116,7 @@ impl ImageConfig {
                 false => push(keyword, What::Word(program)),
             }
             for word in shell_words(first, rest) {
-                push(keyword, What::Word(word));
+                push(keyword, What::Command(word));
             }
         }
         match health.as_slice() {
@@ -124,13 +124,13 @@ impl ImageConfig {
                 push("HEALTHCHECK", What::Program(self.in_workdir(first)));
                 let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
                 for word in shell_words(first, &rest) {
-                    push("HEALTHCHECK", What::Word(word));
+                    push("HEALTHCHECK", What::Command(word));
                 }
             }
             ["CMD-SHELL", command] => {
                 push("HEALTHCHECK", What::Program("/bin/sh".to_owned()));
                 for word in command_words(command) {
-                    push("HEALTHCHECK", What::Word(word));
+                    push("HEALTHCHECK", What::Command(word));
                 }
             }
             _ => {}
@@ -352,7 +352,7 @@ mod tests {
             (What::Program("/run.sh".into()), (3, 4), "entrypoint [\"/run.sh\","),
             (What::Word("/srv/bin/serve".into()), (5, 5), "CMD [\"bin/serve\"]"),
             (What::Program("/bin/sh".into()), (0, 0), "HEALTHCHECK"),
-            (What::Word("curl".into()), (0, 0), "HEALTHCHECK"),
+            (What::Command("curl".into()), (0, 0), "HEALTHCHECK"),
             (What::Path("/srv".into()), (0, 0), "WORKDIR"),
         ];
         assert_eq!(roots, expected.map(|(what, lines, text)| (what, lines, text.to_owned())));
@@ -365,7 +365,11 @@ mod tests {
             config.roots(&Instructions::of(None, None)).into_iter().map(|root| root.what).collect();
         assert_eq!(
             roots,
-            [What::Program("/bin/sh".into()), What::Word("redis-server".into()), What::Word("tee".into())]
+            [
+                What::Program("/bin/sh".into()),
+                What::Command("redis-server".into()),
+                What::Command("tee".into())
+            ]
         );
     }
 

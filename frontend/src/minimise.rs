@@ -141,10 +141,12 @@ pub(crate) fn minimised<'a>(
     all.extend(found.iter().map(|found| (found.asked, root(found.asked, &found.keep, request))));
     let resolver = Resolver::new(&completed, &wants.choices.search);
     for asked in &request.roots {
-        if let What::Word(word) = &asked.what
-            && let Some(path) = resolver.program_path(&RawPath::from(word.as_str()))?
-        {
+        let (What::Word(word) | What::Command(word)) = &asked.what else { continue };
+        if let Some(path) = resolver.program_path(&RawPath::from(word.as_str()))? {
             all.push((asked, root(asked, &Keep::Program { name: path, to: None }, request)));
+        } else if matches!(asked.what, What::Command(_)) {
+            let text = format!("`{word}`, which `{}` runs, is not in {}", asked.text, request.target);
+            outcome.warnings.push(Finding { lines: asked.lines, text });
         }
     }
     let ran = Asked { what: What::Word(String::new()), text: "RUN".to_owned(), lines: (0, 0) };
@@ -286,7 +288,7 @@ fn roots<'a>(
             None => Vec::new(),
         },
         What::Program(path) => vec![keep(Keep::Program { name: RawPath::from(path.as_str()), to: None })],
-        What::Word(_) => Vec::new(),
+        What::Word(_) | What::Command(_) => Vec::new(),
     })
 }
 

@@ -99,6 +99,8 @@ pub(crate) enum What {
     Program(String),
     /// A word that may be the name of a program.
     Word(String),
+    /// The word of a shell's command that is the name of a program.
+    Command(String),
     /// A directory with what is in it, if it is there.
     Tree(String),
     /// A file or directory, if it is there.

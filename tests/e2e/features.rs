@@ -187,6 +187,19 @@ fn warnings_reach_the_client() {
     assert_eq!(progress.warnings, ["nothing matches `/nothing/here` in stage stage-1"]);
 }
 
+/// What a shell would not find is no error: it may not get there.
+#[test]
+fn commands_that_are_not_there_are_told() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let dockerfile =
+        "# syntax=minimage\nFROM debian:bookworm\nHEALTHCHECK CMD nowhere -f x || exit 1\nCMD [\"ls\"]\n";
+    let directory = context(&workspace, "commands", dockerfile);
+    let progress = buildkit.builder().progress(&directory, &[]);
+    let told = "`nowhere`, which `HEALTHCHECK CMD nowhere -f x || exit 1` runs, is not in the target";
+    assert_eq!(progress.warnings, [told]);
+}
+
 /// A scanner for SBOMs: lists what it sees, in a form that BuildKit takes.
 const SCANNER: &str = r#"FROM debian:bookworm
 COPY --chmod=755 <<'EOF' /bin/scan

@@ -52,11 +52,12 @@ const STAGES: [Project; 6] = [
     built_with("target", &["--opt", "target=release"]),
 ];
 
-const COMMANDS: [Project; 9] = [
+const COMMANDS: [Project; 10] = [
     project("account"),
     project("bind-mount"),
     project("cache-mount"),
     project("here-run"),
+    project("log-directory"),
     project("network-none"),
     project("replaced-links"),
     project("rights"),
@@ -64,7 +65,7 @@ const COMMANDS: [Project; 9] = [
     project("time-zone"),
 ];
 
-const COPIES: [Project; 8] = [
+const COPIES: [Project; 9] = [
     project("add-archive"),
     built_with("add-url", &["--opt", "build-arg:SERVER={server}"]),
     project("copy-link"),
@@ -72,6 +73,7 @@ const COPIES: [Project; 8] = [
     project("data-only"),
     project("here-copy"),
     project("ignored"),
+    project("links-beside"),
     built_with("odd-names", &["--opt", "filename=docker/Dockerfile.release"]),
 ];
 
