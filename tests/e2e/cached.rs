@@ -22,8 +22,11 @@ fn steps(log: &str) -> String {
         let number: usize = number.parse().unwrap();
         if rest.starts_with('[') && !rest.starts_with("[internal]") {
             names.insert(number, rest);
-        } else if rest.starts_with("CACHED") || rest.starts_with("DONE") {
-            ends.insert(number, rest.split(' ').next().unwrap());
+        } else if rest.starts_with("DONE") {
+            ends.insert(number, "DONE");
+        } else if rest.starts_with("CACHED") {
+            // What has run has results, which may be taken from the cache right away.
+            ends.entry(number).or_insert("CACHED");
         }
     }
     let mut steps: Vec<String> =
