@@ -214,9 +214,11 @@ fn summary(target: &str, roots: &[&Asked], resolution: &Resolution) -> String {
     let tenths = bytes / 100_000;
     let mut lines = vec![format!("{target}: {count} files, {}.{} MB", tenths / 10, tenths % 10)];
     for asked in roots {
-        lines.push(format!("  kept for `{}`", asked.text));
+        let line = format!("  kept for `{}`", asked.text);
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
     }
-    lines.dedup();
     lines.join("\n")
 }
 
