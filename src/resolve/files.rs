@@ -14,6 +14,9 @@ use crate::spec::SensitiveFiles;
 /// What a file without an owner in any package becomes if others may execute it, and if not.
 pub(super) const PLAIN: [u32; 2] = [0o755, 0o644];
 
+/// Where whoever runs an image puts something that no image has: `/dev/stdout`, `/run/secrets`.
+const RUN_TIME: [&[u8]; 4] = [b"/dev/", b"/proc/", b"/run/", b"/sys/"];
+
 /// What became of a file that something implies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Implied {
@@ -68,13 +71,18 @@ impl Collector<'_> {
             }
         };
         self.named.insert(itself.clone());
-        let is_link = matches!(self.rootfs().lookup(&itself)?, Some(Node { kind: Kind::Link(_), .. }));
-        let real = match is_link {
-            false => itself,
-            true => match chase(self.rootfs(), path)?.end {
+        let link = match self.rootfs().lookup(&itself)? {
+            Some(Node { kind: Kind::Link(target), .. }) => Some(target),
+            _ => None,
+        };
+        let real = match link {
+            None => itself,
+            Some(target) => match chase(self.rootfs(), path)?.end {
                 // The link can be in an image, even if that cannot.
                 Ok((_, Node { kind: Kind::Special(what), .. })) => {
-                    self.warn(format!("`{itself}` is a link to {what}, which is left out"));
+                    if !is_made_at_run_time(&target) {
+                        self.warn(format!("`{itself}` is a link to {what}, which is left out"));
+                    }
                     return Ok(());
                 }
                 Ok((real, _)) => {
@@ -83,7 +91,9 @@ impl Collector<'_> {
                 }
                 Err(_) => {
                     self.closure.take(self.rootfs(), demand)?;
-                    self.warn(format!("`{itself}` is a link that leads nowhere"));
+                    if !is_made_at_run_time(&target) {
+                        self.warn(format!("`{itself}` is a link that leads nowhere"));
+                    }
                     return Ok(());
                 }
             },
@@ -368,6 +378,11 @@ impl TreeAccess {
         };
         Some(Access { mode, uid, gid })
     }
+}
+
+/// Returns whether a link to `target` is to lead somewhere only when the image runs.
+fn is_made_at_run_time(target: &RawPath) -> bool {
+    RUN_TIME.iter().any(|top| target.as_bytes().starts_with(top))
 }
 
 fn asked(root: &Root) -> String {
