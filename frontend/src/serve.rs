@@ -36,8 +36,14 @@ pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult,
 fn wrong_settings(wrong: Vec<Wrong>, file: Option<&SourceInfo>) -> ServeError {
     let instructions = config::Instructions::of(file, None);
     let finding = |wrong: &Wrong| {
-        let texts: Vec<String> = wrong.error.explain().iter().map(ToString::to_string).collect();
-        Finding { lines: instructions.line_with(&wrong.given.spelled), text: texts.join("\n") }
+        let lines = instructions.line_with(&wrong.given.spelled);
+        let explanations = wrong.error.explain().into_iter().map(|explanation| match lines {
+            // An argument of this build, or a label of an image that it builds on.
+            (0, 0) => explanation.at(format!("`{}`", wrong.given.spelled)),
+            _ => explanation,
+        });
+        let texts: Vec<String> = explanations.map(|explanation| explanation.to_string()).collect();
+        Finding { lines, text: texts.join("\n") }
     };
     let findings: Vec<Finding> = wrong.iter().map(finding).collect();
     ServeError::Findings(Box::new(blame::status(&findings, file)))
@@ -199,5 +205,23 @@ impl Stages {
             self.0[place].1.copies = copies;
         }
         Ok(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::Given;
+
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_not_in_the_file_is_named() {
+        let (name, value) = ("mod".to_owned(), "off".to_owned());
+        let wrong =
+            Settings::of(vec![Given { name, value, spelled: "MINIMAGE_MOD".to_owned() }]).unwrap_err();
+        let message = wrong_settings(wrong, None).to_string();
+        let expected = "error[unknown-option]: there is no option `mod`\n  where: `MINIMAGE_MOD`\n    \
+            fix: did you mean `mode`?";
+        assert_eq!(message, expected);
     }
 }
