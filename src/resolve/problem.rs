@@ -13,7 +13,7 @@ use crate::glob::GlobError;
 use crate::packages::PackageError;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Absence, Rootfs, RootfsError};
-use crate::roots::{Keep, Root};
+use crate::roots::{Keep, Origin, Root};
 use crate::rules::{RuleError, RuleFileError};
 use crate::spec::Search;
 
@@ -247,7 +247,15 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ProgramNotFound { root, rootfs, .. } => write!(f, "{} is not in {rootfs}", root.origin),
+            Self::ProgramNotFound { root: Root { keep, origin }, rootfs, .. } => match (keep, origin) {
+                // As the shell of a shell form.
+                (Keep::Program { name, .. }, Origin::Line { text, .. })
+                    if !text.contains(&name.to_string()) =>
+                {
+                    write!(f, "`{name}`, which {origin} runs, is not in {rootfs}")
+                }
+                _ => write!(f, "{origin} is not in {rootfs}"),
+            },
             Self::Absent { demand: Demand { path, .. }, absence } | Self::Unreachable { path, absence } => {
                 match absence {
                     Absence::NotFound | Absence::NotADirectory => write!(f, "`{path}` is not in the rootfs"),
@@ -467,4 +475,24 @@ fn looked_in(rule: &FoundBy, directories: &[Vec<u8>]) -> String {
 
 fn listed<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
     items.map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_has_its_name_in_the_message() {
+        let said = |name: &str, text: &str| {
+            let keep = Keep::Program { name: RawPath::from(name), to: None };
+            let origin = Origin::Line { file: "Dockerfile".to_owned(), line: 3, text: text.to_owned() };
+            let (searched, rootfs) = (Vec::new(), "the target".to_owned());
+            Problem::ProgramNotFound { root: Root { keep, origin }, searched, rootfs }.to_string()
+        };
+        assert_eq!(said("/x", "CMD [\"/x\"]"), "`CMD [\"/x\"]` (Dockerfile:3) is not in the target");
+        assert_eq!(
+            said("/bin/sh", "CMD x --version"),
+            "`/bin/sh`, which `CMD x --version` (Dockerfile:3) runs, is not in the target"
+        );
+    }
 }
