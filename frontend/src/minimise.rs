@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use minimage::explain::{Explain, Explanation};
+use minimage::formats::ReadAt;
 use minimage::formats::elf::Elf;
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
@@ -113,20 +114,18 @@ pub(crate) fn minimised<'a>(
             continue;
         }
         let of_stage = found.iter().filter_map(|found| match &found.origin {
-            Some((from, keep)) if *from == index => Some((found.asked, root(found.asked, keep, request))),
+            Some((from, keep)) if *from == index => Some((found, keep)),
             _ => None,
         });
-        let of_stage: Vec<(&Asked, Root)> = of_stage.collect();
-        let copies = found.iter().filter_map(|found| match &found.origin {
-            Some((from, keep)) if *from == index => {
-                Some((RawPath::new(path_of(keep)), RawPath::new(path_of(&found.keep))))
-            }
-            _ => None,
-        });
-        let copies: Vec<(RawPath, RawPath)> = copies.collect();
+        let of_stage: Vec<(&Found<'_>, &Keep)> = of_stage.collect();
+        let wanted = of_stage.iter().map(|(found, keep)| (found.asked, root(found.asked, keep, request)));
+        let wanted: Vec<(&Asked, Root)> = wanted.collect();
         // The image's own user is the target's business.
-        match closure(stage, &of_stage, &wants, None)? {
+        match closure(stage, &wanted, &wants, None)? {
             Ok(resolution) => {
+                let spelled = |keep| RawPath::new(path_of(keep));
+                let copies = of_stage.iter().map(|(found, keep)| (spelled(keep), spelled(&found.keep)));
+                let copies: Vec<(RawPath, RawPath)> = copies.collect();
                 let completion = place::complete(&mut completed, &resolution.closure, stage, index, &copies)?;
                 differences.extend(completion.differences);
                 let keep = |path: RawPath| (&along, root(&along, &Keep::Member(path), request));
@@ -321,23 +320,30 @@ fn path_of(keep: &Keep) -> &[u8] {
 
 /// Returns whether the kernel would start the file at `path`.
 fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError> {
-    match rootfs.lookup(path)? {
-        Some(node) if node.kind == Kind::File && node.mode & 0o111 != 0 => {}
-        _ => return Ok(false),
-    }
-    let file = rootfs.open(path)?;
-    let is_elf_program = Elf::parse(&*file).is_ok_and(|elf| elf.interp.is_some() || elf.is_static());
-    Ok(is_elf_program || is_script(rootfs, path)?)
+    Ok(executable(rootfs, path)?.is_some_and(|file| {
+        Elf::parse(&*file).is_ok_and(|elf| elf.interp.is_some() || elf.is_static()) || has_shebang(&*file)
+    }))
 }
 
 /// Returns whether the kernel would start the file at `path` by an interpreter.
 fn is_script(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError> {
+    Ok(executable(rootfs, path)?.is_some_and(|file| has_shebang(&*file)))
+}
+
+/// Opens the file at `path` if somebody may execute it.
+fn executable<'a>(
+    rootfs: &'a dyn Rootfs,
+    path: &RootPath,
+) -> Result<Option<Box<dyn ReadAt + 'a>>, RootfsError> {
     match rootfs.lookup(path)? {
-        Some(node) if node.kind == Kind::File && node.mode & 0o111 != 0 => {}
-        _ => return Ok(false),
+        Some(node) if node.kind == Kind::File && node.mode & 0o111 != 0 => rootfs.open(path).map(Some),
+        _ => Ok(None),
     }
+}
+
+fn has_shebang(file: &dyn ReadAt) -> bool {
     let mut head = [0; 2];
-    Ok(matches!(rootfs.open(path)?.read_at(0, &mut head), Ok(2)) && head == *b"#!")
+    matches!(file.read_at(0, &mut head), Ok(2)) && head == *b"#!"
 }
 
 /// Returns whether the file at `from`, which is at `to` in the target, is in another directory there, and has libraries
