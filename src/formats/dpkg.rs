@@ -54,7 +54,7 @@ pub enum DpkgError {
         /// What is there.
         value: String,
     },
-    /// Lines end as on Windows, which makes one stanza of all.
+    /// The lines between stanzas end as on Windows, which makes one stanza of all.
     #[error("its lines end in carriage returns")]
     CarriageReturn,
     /// The list of diversions ends within an entry.
@@ -87,7 +87,8 @@ pub struct Md5Line<'a> {
 /// # Errors
 /// [`DpkgError`] if a stanza does not say which package it is of, or lines do not end as dpkg ends them.
 pub fn stanzas(bytes: &[u8]) -> Result<Vec<Stanza>, DpkgError> {
-    if bytes.split(|byte| *byte == b'\n').next().is_some_and(|line| line.ends_with(b"\r")) {
+    // Behind a value, white space is nothing; on a line of its own, it hides the end of a stanza.
+    if bytes.starts_with(b"\r\n") || memchr::memmem::find(bytes, b"\n\r\n").is_some() {
         return Err(DpkgError::CarriageReturn);
     }
     let mut found = Vec::new();
@@ -376,6 +377,18 @@ Version: 5:7.0.15-1+b1
             assert!(matches!(stanzas(text.as_bytes()), Err(DpkgError::NotAWord { .. })), "{bad:?}");
         }
         assert_eq!(stanzas(b"\n\n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn carriage_returns_between_stanzas() {
+        let windows = String::from_utf8(STATUS.to_vec()).unwrap().replace('\n', "\r\n");
+        assert_eq!(stanzas(windows.as_bytes()), Err(DpkgError::CarriageReturn));
+        assert_eq!(stanzas(b"\r\nPackage: a\n"), Err(DpkgError::CarriageReturn));
+        // One line of a stanza that somebody edited is a value like others, wherever the stanza is.
+        let edited = String::from_utf8(STATUS.to_vec()).unwrap().replace("server\n", "server\r\n");
+        let found = stanzas(edited.as_bytes()).unwrap();
+        assert_eq!(found[1].name, "redis-server");
+        assert_eq!(stanzas(&found[1].text).unwrap(), found[1..]);
     }
 
     #[test]
