@@ -3,6 +3,125 @@
 use std::error::Error;
 use std::fmt;
 
+/// An option of a build and what it is given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Choice {
+    /// The name of its flag, without dashes.
+    pub name: String,
+    /// What it is given; nothing for a switch.
+    pub values: Vec<String>,
+}
+
+impl Choice {
+    /// Returns the option `name` with one value.
+    pub fn new(name: &str, value: impl fmt::Display) -> Self {
+        Self { name: name.to_owned(), values: vec![value.to_string()] }
+    }
+
+    /// Returns the switch `name`, on.
+    pub fn switch(name: &str) -> Self {
+        Self { name: name.to_owned(), values: Vec::new() }
+    }
+}
+
+/// Where the reader of an explanation writes options, and so how they are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// On the command line: `--with tzdata`.
+    Flags,
+    /// In a Dockerfile: `LABEL minimage.with=tzdata`.
+    Labels,
+    /// In a project file: `with = "tzdata"`.
+    Keys,
+}
+
+impl Spelling {
+    /// Returns `choice` as the reader writes it.
+    pub fn of(self, choice: &Choice) -> String {
+        let Choice { name, values } = choice;
+        match (self, values.as_slice()) {
+            (Self::Flags, []) => format!("--{name}"),
+            (Self::Flags, values) => {
+                values.iter().map(|value| format!("--{name} {value}")).collect::<Vec<_>>().join(" ")
+            }
+            (Self::Labels, []) => format!("LABEL minimage.{name}=true"),
+            (Self::Labels, values) => {
+                let value = values.join(",");
+                let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._/:=,@+-".contains(letter);
+                match value.chars().all(is_plain) {
+                    true => format!("LABEL minimage.{name}={value}"),
+                    false => format!("LABEL minimage.{name}={value:?}"),
+                }
+            }
+            (Self::Keys, []) => format!("{name} = true"),
+            (Self::Keys, [value]) => format!("{name} = {value:?}"),
+            (Self::Keys, values) => format!("{name} = {values:?}"),
+        }
+    }
+
+    /// Returns what the reader calls the option `name`.
+    fn name(self, name: &str) -> String {
+        match self {
+            Self::Flags => format!("--{name}"),
+            Self::Labels => format!("minimage.{name}"),
+            Self::Keys => name.to_owned(),
+        }
+    }
+}
+
+/// Something that the reader can do: a text with options in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fix(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Choice(Choice),
+    Name(&'static str),
+}
+
+impl Fix {
+    /// Adds `choice`, in backticks.
+    pub fn choice(mut self, choice: Choice) -> Self {
+        self.0.push(Part::Choice(choice));
+        self
+    }
+
+    /// Adds the name of an option, in backticks.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.0.push(Part::Name(name));
+        self
+    }
+
+    /// Adds `text` as it is.
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Part::Text(text.into()));
+        self
+    }
+
+    /// Returns the text with options as `spelling` has them.
+    pub fn spelled(&self, spelling: Spelling) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Choice(choice) => format!("`{}`", spelling.of(choice)),
+            Part::Name(name) => format!("`{}`", spelling.name(name)),
+        };
+        self.0.iter().map(part).collect()
+    }
+}
+
+impl<T: Into<String>> From<T> for Fix {
+    fn from(text: T) -> Self {
+        Self(vec![Part::Text(text.into())])
+    }
+}
+
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.spelled(Spelling::Flags))
+    }
+}
+
 /// What a person reads about one problem. The command line prints it; the frontend adds the line of the build file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
@@ -10,18 +129,27 @@ pub struct Explanation {
     pub code: &'static str,
     /// One clause that names the problem.
     pub what: String,
+    /// The option that it is about, if it is about one.
+    pub about: Option<Choice>,
     /// Who ran into it.
     pub places: Vec<String>,
     /// The facts behind it.
     pub reasons: Vec<String>,
     /// What to do next, the most likely first.
-    pub fixes: Vec<String>,
+    pub fixes: Vec<Fix>,
 }
 
 impl Explanation {
     /// Returns an explanation that says only what is wrong.
     pub fn new(code: &'static str, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), places: Vec::new(), reasons: Vec::new(), fixes: Vec::new() }
+        let (places, reasons, fixes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { code, what: what.into(), about: None, places, reasons, fixes }
+    }
+
+    /// Says that it is about the option `choice`.
+    pub fn about(mut self, choice: Choice) -> Self {
+        self.about = Some(choice);
+        self
     }
 
     /// Adds where it happened.
@@ -47,21 +175,26 @@ impl Explanation {
     }
 
     /// Adds something the reader can do.
-    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+    pub fn fix(mut self, fix: impl Into<Fix>) -> Self {
         self.fixes.push(fix.into());
         self
+    }
+
+    /// Returns all of it, with options as `spelling` has them.
+    pub fn spelled(&self, spelling: Spelling) -> String {
+        let about = self.about.iter().map(|choice| format!("`{}`", spelling.of(choice)));
+        let places = about.chain(self.places.iter().cloned()).map(|line| ("where", line));
+        let reasons = self.reasons.iter().map(|line| ("  why", line.clone()));
+        let fixes = self.fixes.iter().map(|fix| ("  fix", fix.spelled(spelling)));
+        let lines = places.chain(reasons).chain(fixes);
+        let lines: String = lines.map(|(label, line)| format!("\n  {label}: {line}")).collect();
+        format!("error[{}]: {}{lines}", self.code, self.what)
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error[{}]: {}", self.code, self.what)?;
-        for (label, lines) in [("where", &self.places), ("  why", &self.reasons), ("  fix", &self.fixes)] {
-            for line in lines {
-                write!(f, "\n  {label}: {line}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&self.spelled(Spelling::Flags))
     }
 }
 
@@ -86,5 +219,41 @@ pub trait Explain: Error {
     /// Returns which exit code this error deserves.
     fn failure(&self) -> Failure {
         Failure::NoImage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_spelled_as_their_reader_writes_them() {
+        let many = Choice { values: vec!["a".to_owned(), "b".to_owned()], ..Choice::switch("with") };
+        let pattern = Choice::new("include", "/etc/**");
+        let cases = [
+            (many, "--with a --with b", "LABEL minimage.with=a,b", "with = [\"a\", \"b\"]"),
+            (pattern, "--include /etc/**", "LABEL minimage.include=\"/etc/**\"", "include = \"/etc/**\""),
+            (
+                Choice::switch("with-suggested"),
+                "--with-suggested",
+                "LABEL minimage.with-suggested=true",
+                "with-suggested = true",
+            ),
+        ];
+        for (choice, flags, label, key) in cases {
+            let spelled = [Spelling::Flags, Spelling::Labels, Spelling::Keys].map(|it| it.of(&choice));
+            assert_eq!(spelled, [flags, label, key]);
+        }
+        let fix = Fix::from("write ").choice(Choice::new("without", "nss")).text(" or narrow ").name("with");
+        let explanation = Explanation::new("x", "y").about(Choice::new("with", "nss")).at("z").fix(fix);
+        assert_eq!(
+            explanation.spelled(Spelling::Labels),
+            "error[x]: y\n  where: `LABEL minimage.with=nss`\n  where: z\n    \
+                fix: write `LABEL minimage.without=nss` or narrow `minimage.with`"
+        );
+        assert_eq!(
+            explanation.to_string(),
+            "error[x]: y\n  where: `--with nss`\n  where: z\n    fix: write `--without nss` or narrow `--with`"
+        );
     }
 }

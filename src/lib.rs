@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::indexing_slicing))]
 
 pub mod explain;
+pub mod nearest;
 pub mod path;
 pub mod glob;
 pub mod oci;

@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use crate::explain::{Explain, Explanation, Failure};
-use crate::project::{Flag, Takes, nearest};
+use crate::nearest::nearest;
+use crate::project::{Flag, Takes};
 use crate::spec::{CacheSource, DlopenLevel, Hwcaps, PackageData, Search, Selection, Suggested, With};
 
 /// An option of every build, under the name of the flag.
@@ -47,6 +48,8 @@ pub enum OptionError {
         name: String,
         /// A name that is much like it.
         nearest: Option<String>,
+        /// All the names there are.
+        known: Vec<String>,
     },
     /// It does not take this value.
     #[error("`{name}` cannot be `{value}`")]
@@ -67,8 +70,9 @@ impl Explain for OptionError {
             Self::Unknown { nearest: Some(nearest), .. } => {
                 explanation("unknown-option").fix(format!("did you mean `{nearest}`?"))
             }
-            Self::Unknown { nearest: None, .. } => {
-                explanation("unknown-option").fix("the names are those of `minimage build --help`")
+            Self::Unknown { nearest: None, known, .. } => {
+                let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+                explanation("unknown-option").fix(format!("there are {}", known.join(", ")))
             }
             Self::Value { expected, .. } => explanation("bad-option").fix(format!("write {expected}")),
         }]
@@ -101,8 +105,10 @@ pub fn set(choices: &mut Choices, name: &str, value: &str) -> Result<(), OptionE
 
 /// Returns that there is no option `name` among `flags`, and which of them may be meant.
 pub fn unknown(name: &str, flags: impl Iterator<Item = Flag>) -> OptionError {
-    let flags: Vec<Flag> = flags.collect();
-    OptionError::Unknown { name: name.to_owned(), nearest: nearest(name, &flags) }
+    let mut known: Vec<String> = flags.map(|flag| flag.name).collect();
+    known.sort_unstable();
+    let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+    OptionError::Unknown { name: name.to_owned(), nearest, known }
 }
 
 /// Returns whether a switch that is set to `value` is on; to nothing means on.
@@ -243,12 +249,17 @@ mod tests {
     fn what_cannot_be_set_says_what_can() {
         for (name, value, fix) in [
             ("dlopne", "none", "did you mean `dlopen`?"),
-            ("everything", "", "the names are those of `minimage build --help`"),
+            (
+                "everything",
+                "",
+                "there are `allow-missing`, `assume-ldconfig`, `dlopen`, `hwcaps`, `no-package-data`, `nss`, `with`, \
+                    `with-suggested`, `with-user`, `without`",
+            ),
             ("dlopen", "all", "write `none`, `required`, `recommended` or `suggested`"),
             ("assume-ldconfig", "maybe", "write `true` or `false`"),
         ] {
             let error = set(&mut choices(), name, value).unwrap_err();
-            assert_eq!(error.explain()[0].fixes, [fix]);
+            assert_eq!(error.explain()[0].fixes, [fix.into()]);
         }
     }
 }

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::explain::{Explain, Explanation, Failure};
+use crate::nearest::nearest;
 
 /// The name that a project file has.
 pub const FILE: &str = "minimage.toml";
@@ -70,8 +71,6 @@ const OF_COMMAND: [(&str, Takes); 24] = [
     ("report", Takes::One),
     ("tag", Takes::Many),
 ];
-/// How many letters a name may be off for another one to be proposed.
-const DISTANCE_MAX: usize = 3;
 
 /// A flag that a project file may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,7 +201,7 @@ pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, Pro
         let line = line(text, &key.span());
         let name: &str = key.get_ref();
         let Some(flag) = flags.iter().find(|flag| flag.name == name) else {
-            let nearest = nearest(name, flags);
+            let nearest = nearest(name, flags.iter().map(|flag| flag.name.as_str())).map(str::to_owned);
             problems.push(Problem { line, kind: ProblemKind::UnknownKey { key: name.to_owned(), nearest } });
             continue;
         };
@@ -274,14 +273,6 @@ fn kind(value: &DeValue<'_>, takes: Takes) -> &'static str {
 /// Returns the line, from 1, in which `span` starts.
 fn line(text: &str, span: &Range<usize>) -> usize {
     1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
-}
-
-/// Returns the flag whose name is most like `name`, if one is.
-pub(crate) fn nearest(name: &str, flags: &[Flag]) -> Option<String> {
-    let distance = |flag: &Flag| strsim::damerau_levenshtein(name, &flag.name);
-    let distances = flags.iter().map(|flag| (distance(flag), &flag.name));
-    let (distance, nearest) = distances.min()?;
-    (distance <= DISTANCE_MAX && distance < name.len()).then(|| nearest.clone())
 }
 
 #[cfg(test)]

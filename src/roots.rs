@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::explain::{Explain, Explanation, Failure};
+use crate::explain::{Choice, Explain, Explanation, Failure, Spelling};
 use crate::glob::Glob;
 use crate::path::RawPath;
 
@@ -147,6 +147,8 @@ pub fn split_destination(text: &str) -> (&str, Option<&str>) {
 pub enum Origin {
     /// An argument of the command line, as typed.
     Argument(String),
+    /// An option, wherever it was said.
+    Choice(Choice),
     /// A line of a build file.
     Line {
         /// The name of the file.
@@ -162,6 +164,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(text) => write!(f, "`{text}`"),
+            Self::Choice(choice) => write!(f, "`{}`", Spelling::Flags.of(choice)),
             Self::Line { file, line, text } => write!(f, "`{text}` ({file}:{line})"),
         }
     }

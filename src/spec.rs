@@ -184,6 +184,8 @@ pub struct Search {
     /// The directories in which the files of the image look programs up, in order. The PATH of whoever builds is not
     /// among them: everybody gets the same image.
     pub path_inside: Vec<RawPath>,
+    /// The working directory of the image, where a program that is not found may be.
+    pub workdir: Option<RawPath>,
     /// LD_LIBRARY_PATH of the process to come.
     pub library_path: Option<Vec<u8>>,
     /// LD_PRELOAD of the process to come.
@@ -272,6 +274,7 @@ impl Search {
         Self {
             path: STANDARD_PATH.map(RawPath::from).into(),
             path_inside: STANDARD_PATH.map(RawPath::from).into(),
+            workdir: None,
             library_path: None,
             preload: None,
             preloads: Preloads::None,

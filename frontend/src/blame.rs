@@ -1,13 +1,50 @@
 //! What is wrong, or worth knowing + the build file -> messages that show the lines they are about.
 
+use minimage::explain::{Explain, Explanation, Spelling};
+
 use crate::gateway::base64;
 use crate::proto::{Any, Position, Range, SourceInfo, Status};
 use crate::request::Finding;
+use crate::settings::Given;
 
 /// `INVALID_ARGUMENT` of gRPC: asking again will not help.
 const INVALID_ARGUMENT: i32 = 3;
 /// The kind of detail from which clients show lines of the build file.
 const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
+
+/// Whose words explanations are about.
+pub(crate) struct Said<'a> {
+    /// What is said of options, in whatever way.
+    pub(crate) given: Vec<Given>,
+    /// How their reader would write options.
+    pub(crate) spelling: Spelling,
+    /// The build file's name.
+    pub(crate) file: &'a str,
+}
+
+impl Said<'_> {
+    /// Returns what to say of `explanation`: at the lines of the option that it is about, else at `lines`.
+    pub(crate) fn finding(&self, mut explanation: Explanation, lines: (i32, i32)) -> Finding {
+        let about = explanation.about.as_ref();
+        let given = about.and_then(|choice| self.given.iter().rfind(|given| given.is(choice)));
+        let lines = given.map_or(lines, |given| given.lines);
+        if let Some(Given { text, lines, .. }) = given {
+            explanation.about = None;
+            let place = match lines {
+                (0, _) => format!("`{text}`"),
+                (line, _) => format!("`{text}` ({}:{line})", self.file),
+            };
+            explanation.places.insert(0, place);
+        }
+        Finding { lines, text: explanation.spelled(self.spelling) }
+    }
+
+    /// Returns what to say of `error`, each of its explanations at the lines of the option that it is about, else at
+    /// `lines`.
+    pub(crate) fn findings(&self, error: &dyn Explain, lines: (i32, i32)) -> Vec<Finding> {
+        error.explain().into_iter().map(|explanation| self.finding(explanation, lines)).collect()
+    }
+}
 
 /// Returns the error that says all of `problems`, and shows the lines that they are about.
 pub(crate) fn status(problems: &[Finding], file: Option<&SourceInfo>) -> Status {

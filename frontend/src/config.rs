@@ -1,16 +1,12 @@
 //! The image config that the stock frontend made -> the roots in it, and the config of what is left.
 
-use std::ops::Range;
-
 use minimage::spec::{Epoch, STANDARD_PATH};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::proto::SourceInfo;
+use crate::instructions::Instructions;
 use crate::request::{Asked, What};
-
-/// What the labels begin with that are for us.
-const LABEL: &str = "minimage.";
+use crate::settings::{Given, LABEL, Written};
 
 /// Why a config cannot be used.
 #[derive(Debug, Error)]
@@ -63,9 +59,20 @@ impl ImageConfig {
         ours.into_iter().map(setting).collect()
     }
 
-    /// Returns who the image runs as; empty for root.
-    pub(crate) fn user(&self) -> String {
-        self.runtime("User").and_then(Value::as_str).unwrap_or_default().to_owned()
+    /// Returns who the image runs as, if that is not root, and where `instructions` say so.
+    pub(crate) fn user(&self, instructions: &Instructions<'_>) -> Option<Given> {
+        let value = self.runtime("User").and_then(Value::as_str).filter(|user| !user.is_empty())?.to_owned();
+        let lines = instructions.last("USER");
+        let text = instructions.text(lines).unwrap_or_else(|| format!("USER {value}"));
+        Some(Given { name: "user".to_owned(), value, place: Written::File, text, lines })
+    }
+
+    /// Returns the working directory.
+    pub(crate) fn workdir(&self) -> &str {
+        self.runtime("WorkingDir")
+            .and_then(Value::as_str)
+            .filter(|directory| !directory.is_empty())
+            .unwrap_or("/")
     }
 
     /// Returns the directories of PATH.
@@ -86,9 +93,8 @@ impl ImageConfig {
 
     /// Returns where the program `word` is looked for: a relative path counts from the working directory.
     fn in_workdir(&self, word: &str) -> String {
-        let directory = self.runtime("WorkingDir").and_then(Value::as_str).unwrap_or("/");
         match word.contains('/') && !word.starts_with('/') {
-            true => format!("{}/{}", directory.trim_end_matches('/'), word.trim_start_matches("./")),
+            true => format!("{}/{}", self.workdir().trim_end_matches('/'), word.trim_start_matches("./")),
             false => word.to_owned(),
         }
     }
@@ -135,11 +141,8 @@ impl ImageConfig {
             }
             _ => {}
         }
-        if let Some(directory) = self.runtime("WorkingDir").and_then(Value::as_str)
-            && !directory.is_empty()
-            && directory != "/"
-        {
-            push("WORKDIR", What::Path(directory.to_owned()));
+        if self.workdir() != "/" {
+            push("WORKDIR", What::Path(self.workdir().to_owned()));
         }
         if let Some(Value::Object(volumes)) = self.runtime("Volumes") {
             for volume in volumes.keys() {
@@ -186,133 +189,10 @@ fn command_words(script: &str) -> Vec<String> {
     words.into_iter().filter_map(|word| String::from_utf8(word).ok()).collect()
 }
 
-/// The instructions of a build file, so far as messages need them: where each starts and ends, and in which stage.
-pub(crate) struct Instructions<'a> {
-    lines: Vec<&'a str>,
-    instructions: Vec<Instruction<'a>>,
-    /// The stage that the image is of, and those that it is built on, by the places of their instructions.
-    stages: Vec<Range<usize>>,
-}
-
-/// One instruction: its words, and its first and last line from 0.
-struct Instruction<'a> {
-    words: Vec<&'a str>,
-    lines: (usize, usize),
-}
-
-impl Instruction<'_> {
-    fn is(&self, keyword: &str) -> bool {
-        self.words.first().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
-    }
-}
-
-impl<'a> Instructions<'a> {
-    /// Returns the instructions of `file`, of which the stage `target` is built; the last one, if there is none.
-    pub(crate) fn of(file: Option<&'a SourceInfo>, target: Option<&str>) -> Self {
-        let text = file.and_then(|file| std::str::from_utf8(&file.data).ok()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let instructions = instructions(&lines);
-        let stages = chain(&instructions, target.filter(|target| !target.is_empty()));
-        Self { lines, instructions, stages }
-    }
-
-    /// Returns the lines of the instruction `keyword` that counts; zeros if there is none, as with one of the base image.
-    fn last(&self, keyword: &str) -> (i32, i32) {
-        let of_stage = |stage: &Range<usize>| {
-            self.instructions.get(stage.clone())?.iter().rfind(|instruction| instruction.is(keyword))
-        };
-        let Some(instruction) = self.stages.iter().find_map(of_stage) else { return (0, 0) };
-        let number = |index: usize| i32::try_from(index + 1).unwrap_or(0);
-        (number(instruction.lines.0), number(instruction.lines.1))
-    }
-
-    /// Returns the first line with `text` in it; zeros if there is none.
-    pub(crate) fn line_with(&self, text: &str) -> (i32, i32) {
-        let index = self.lines.iter().position(|line| line.contains(text));
-        let number = index.and_then(|index| i32::try_from(index + 1).ok()).unwrap_or(0);
-        (number, number)
-    }
-
-    /// Returns the first of `lines` without the blanks around it.
-    pub(crate) fn text(&self, lines: (i32, i32)) -> Option<String> {
-        let index = usize::try_from(lines.0).ok()?.checked_sub(1)?;
-        self.lines.get(index).map(|line| line.trim().trim_end_matches('\\').trim_end().to_owned())
-    }
-}
-
-/// Returns the instructions in `lines`; comments are none, and neither is what is in here-documents.
-fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
-    let mut instructions = Vec::new();
-    let mut at = 0;
-    let is_skipped = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    while let Some(line) = lines.get(at) {
-        let first = at;
-        at += 1;
-        if is_skipped(line) {
-            continue;
-        }
-        let mut words: Vec<&str> = Vec::new();
-        let mut last = first;
-        let mut rest = Some(*line);
-        while let Some(line) = rest {
-            let line = line.trim_end();
-            words.extend(line.trim_end_matches('\\').split_whitespace());
-            rest = None;
-            if line.ends_with('\\') {
-                while lines.get(at).is_some_and(|line| is_skipped(line)) {
-                    at += 1;
-                }
-                rest = lines.get(at).copied();
-                last = at.min(lines.len().saturating_sub(1));
-                at += 1;
-            }
-        }
-        let ends = words.iter().filter_map(|word| word.strip_prefix("<<"));
-        let ends: Vec<&str> = ends.map(|end| end.trim_matches(['-', '"', '\''])).collect();
-        for end in ends.into_iter().filter(|end| !end.is_empty()) {
-            let Some(len) = lines.get(at..).and_then(|rest| rest.iter().position(|line| line.trim() == end))
-            else {
-                continue;
-            };
-            at += len + 1;
-            last = at - 1;
-        }
-        instructions.push(Instruction { words, lines: (first, last) });
-    }
-    instructions
-}
-
-/// Returns where the instructions of the stage `target` are, which is the last one if there is none, and those of the
-/// stages that it is built on, the nearest first.
-fn chain(instructions: &[Instruction<'_>], target: Option<&str>) -> Vec<Range<usize>> {
-    let starts: Vec<usize> = (0..instructions.len()).filter(|at| instructions[*at].is("FROM")).collect();
-    // What it is built on, and its name.
-    let names = |stage: usize| {
-        let words = instructions[starts[stage]].words.iter().skip(1);
-        let mut words = words.filter(|word| !word.starts_with("--"));
-        (words.next().copied(), words.nth(1).copied())
-    };
-    let named = |name: &str, before: usize| {
-        let is_named = |stage: &usize| names(*stage).1.is_some_and(|known| known.eq_ignore_ascii_case(name));
-        (0..before).rev().find(is_named)
-    };
-    let mut stage = match target {
-        Some(target) => {
-            named(target, starts.len()).or(target.parse().ok().filter(|stage| *stage < starts.len()))
-        }
-        None => starts.len().checked_sub(1),
-    };
-    let mut chain = Vec::new();
-    while let Some(at) = stage {
-        chain.push(starts[at]..starts.get(at + 1).copied().unwrap_or(instructions.len()));
-        stage = names(at).0.and_then(|base| named(base, at));
-    }
-    chain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::SourceInfo;
 
     fn config(config: Value) -> ImageConfig {
         ImageConfig::parse(json!({ "config": config }).to_string().as_bytes()).unwrap()
@@ -377,26 +257,5 @@ mod tests {
     fn path_is_that_of_the_image() {
         assert_eq!(config(json!({ "Env": ["A=b", "PATH=/x:/y:z"] })).path(), ["/x", "/y"]);
         assert_eq!(config(json!({})).path(), STANDARD_PATH);
-    }
-
-    #[test]
-    fn an_instruction_is_one_of_its_stage() {
-        let file = file(
-            "# syntax=minimage\nARG X\nFROM x AS base\nCMD [\"1\"]\nFROM --platform=$P base AS Middle\nUSER a\n\
-            HEALTHCHECK --interval=1s \\\n  # every second\n\n  CMD true\nRUN <<EOF\nCMD [\"2\"]\nUSER b\nEOF\n\
-            FROM other\nCMD [\"3\"]\n",
-        );
-        for (target, keyword, lines) in [
-            (Some("middle"), "CMD", (4, 4)),
-            (Some("middle"), "USER", (6, 6)),
-            (Some("middle"), "healthcheck", (7, 10)),
-            (Some("middle"), "RUN", (11, 14)),
-            (Some("1"), "CMD", (4, 4)),
-            (None, "CMD", (16, 16)),
-            (None, "USER", (0, 0)),
-            (Some("none"), "CMD", (0, 0)),
-        ] {
-            assert_eq!(Instructions::of(Some(&file), target).last(keyword), lines, "{target:?} {keyword}");
-        }
     }
 }

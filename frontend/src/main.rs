@@ -4,6 +4,7 @@
 mod proto;
 mod gateway;
 mod options;
+mod instructions;
 mod settings;
 mod request;
 mod llb;

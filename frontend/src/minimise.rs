@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use minimage::explain::{Explain, Explanation};
+use minimage::explain::{Explanation, Spelling};
 use minimage::formats::ReadAt;
 use minimage::formats::elf::Elf;
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
 use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError, Resolver};
-use minimage::rootfs::{CompletedRootfs, Kind, Rootfs, RootfsError, chase};
+use minimage::rootfs::{CompletedRootfs, Kind, Rootfs, RootfsError};
 use minimage::roots::{Keep, Origin, Root};
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{Generated, PackageData, RunAs, RunAsError, Search, Selection, SensitiveFiles, Unowned};
 use thiserror::Error;
 
 use crate::application::{self, ApplicationError};
+use crate::blame::Said;
 use crate::expand::{self, Place, itself};
 use crate::place::{self, Difference};
 use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
-use crate::settings::Base;
+use crate::settings::{Base, Given};
 
 /// Why nobody knows what is to be in the image.
 #[derive(Debug, Error)]
@@ -70,7 +71,8 @@ pub(crate) fn minimised<'a>(
     outcome: &mut Outcome,
 ) -> Result<Option<Minimised<'a>>, MinimiseError> {
     let path: Vec<_> = request.path.iter().map(|directory| RawPath::from(directory.as_str())).collect();
-    let search = Search { path_inside: path.clone(), path, ..Search::standard() };
+    let workdir = Some(RawPath::from(request.workdir.as_str()));
+    let search = Search { path_inside: path.clone(), path, workdir, ..Search::standard() };
     // A build file names what it copies, and an image knows whose its files are.
     let mut selection =
         Selection { sensitive: SensitiveFiles::Allow, unowned: Unowned::AsInSource, ..Selection::default() };
@@ -82,28 +84,31 @@ pub(crate) fn minimised<'a>(
     }
     let mut choices = Choices { search, selection };
     request.settings.apply(&mut choices)?;
-    let user = match request.user.as_str() {
-        "" => None,
-        user => Some(user.parse::<RunAs>()?),
+    let user = match &request.user {
+        Some(user) => Some(user.value.parse::<RunAs>()?),
+        None => None,
     };
-    let wants = Wants { choices, rules: Catalogue::with(&[])?, user };
+    let given = request.settings.given.iter().chain(&request.user).cloned().collect();
+    let said = Said { given, spelling: Spelling::Labels, file: &request.file };
+    let wants = Wants { choices, rules: Catalogue::with(&[])?, user, said };
     let mut found = Vec::new();
     let kinds = request.stages.iter().map(|stage| stage.kind).collect();
     let trees = Trees { target, base, stages, kinds, sources: sources(request, stages)? };
     for asked in &request.roots {
         found.extend(roots(asked, &trees, outcome)?);
     }
-    let included = Asked { what: What::Word(String::new()), text: "--include".to_owned(), lines: (0, 0) };
-    for pattern in &request.settings.include {
+    let included: Vec<(String, Asked)> = request.settings.patterns("include").map(as_asked).collect();
+    for (pattern, asked) in &included {
         let paths = expand::everything(target, pattern)?;
         if paths.is_empty() {
             let text = format!("nothing matches `{pattern}` in {}", request.target);
-            outcome.warnings.push(Finding { lines: (0, 0), text });
+            outcome.warnings.push(Finding { lines: asked.lines, text });
         }
         let keep = |path: &RootPath| Keep::Member(path.to_raw());
-        found.extend(paths.iter().map(|path| Found { asked: &included, keep: keep(path), origin: None }));
+        found.extend(paths.iter().map(|path| Found { asked, keep: keep(path), origin: None }));
     }
-    let is_excluded = |keep: &Keep| expand::is_listed(&request.settings.exclude, path_of(keep));
+    let excluded: Vec<String> = request.settings.patterns("exclude").map(|(pattern, _)| pattern).collect();
+    let is_excluded = |keep: &Keep| expand::is_listed(&excluded, path_of(keep));
     found.retain(|found| !is_excluded(&found.keep));
     let mut completed = CompletedRootfs::new(target);
     let mut differences = Vec::new();
@@ -164,7 +169,8 @@ pub(crate) fn minimised<'a>(
         Err(problems) => {
             let conflict = |(problem, finding): (Option<Problem>, Finding)| match problem {
                 Some(problem) if !differences.is_empty() => {
-                    Finding { text: text(&problem, &differences, request), ..finding }
+                    let text = clash(&problem, &differences, request).spelled(wants.said.spelling);
+                    Finding { text, ..finding }
                 }
                 _ => finding,
             };
@@ -299,11 +305,17 @@ fn root(asked: &Asked, keep: &Keep, request: &Request) -> Root {
     Root { keep: keep.clone(), origin }
 }
 
+/// Returns the pattern of an option with the line that asks for it.
+fn as_asked((pattern, Given { text, lines, .. }): (String, &Given)) -> (String, Asked) {
+    (pattern, Asked { what: What::Word(String::new()), text: text.clone(), lines: *lines })
+}
+
 /// What every closure of this image is made with.
-pub(crate) struct Wants {
+pub(crate) struct Wants<'a> {
     pub(crate) choices: Choices,
     pub(crate) rules: Catalogue,
     pub(crate) user: Option<RunAs>,
+    pub(crate) said: Said<'a>,
 }
 
 /// Returns the path or name that is to be kept; a pattern has none.
@@ -363,11 +375,12 @@ fn finds_by_place(stage: &dyn Rootfs, from: &RootPath, to: &RootPath) -> Result<
 /// A problem with what it says at the lines it is about.
 pub(crate) type Blamed = (Option<Problem>, Finding);
 
-/// Returns the closure of `roots`, or all that is wrong, each at the line of the root that runs into it.
+/// Returns the closure of `roots`, or all that is wrong, each at the line of the option that it is about, or of the root
+/// that runs into it.
 pub(crate) fn closure(
     rootfs: &dyn Rootfs,
     roots: &[(&Asked, Root)],
-    wants: &Wants,
+    wants: &Wants<'_>,
     user: Option<&RunAs>,
 ) -> Result<Result<Resolution, Vec<Blamed>>, MinimiseError> {
     let packages = packages::open(rootfs)?;
@@ -382,74 +395,63 @@ pub(crate) fn closure(
             user,
         })
     };
+    let said = &wants.said;
+    let unblamed = |error: &ResolveError| -> Vec<Blamed> {
+        said.findings(error, (0, 0)).into_iter().map(|finding| (None, finding)).collect()
+    };
     let all: Vec<Root> = roots.iter().map(|(_, root)| root.clone()).collect();
-    match resolved(&all) {
+    let mut left = match resolved(&all) {
         Ok(resolution) => return Ok(Ok(resolution)),
-        Err(ResolveError::Incomplete { .. }) => {}
+        Err(ResolveError::Incomplete { problems }) => problems,
         Err(ResolveError::Rootfs(error)) => return Err(error.into()),
-        Err(error) => return Ok(Err(vec![(None, finding(&error, (0, 0)))])),
-    }
+        Err(error) => return Ok(Err(unblamed(&error))),
+    };
     let mut blamed: Vec<Blamed> = Vec::new();
+    let mut blame = |problem: &Problem, explanation: Explanation, lines| {
+        let finding = said.finding(explanation, lines);
+        if !blamed.iter().any(|(_, known)| *known == finding) {
+            blamed.push((Some(problem.clone()), finding));
+        }
+    };
+    // Options are the same for all roots.
+    let (of_options, mut left): (Vec<_>, Vec<_>) =
+        left.drain(..).map(|problem| (problem.explain(), problem)).partition(|(it, _)| it.about.is_some());
+    for (explanation, problem) in of_options {
+        blame(&problem, explanation, (0, 0));
+    }
     for (asked, root) in roots {
         match resolved(std::slice::from_ref(root)) {
             Ok(_) => {}
             Err(ResolveError::Incomplete { problems }) => {
                 for problem in problems {
-                    let explanation = match &problem {
-                        // Its origin is part of what it says; a name much like it may be meant.
-                        Problem::ProgramNotFound { .. } => suggested(rootfs, root, problem.explain())?,
-                        problem => problem.explain().at(root.origin.to_string()),
-                    };
-                    let text = explanation.to_string();
-                    let finding = Finding { lines: asked.lines, text };
-                    if !blamed.iter().any(|(_, known)| *known == finding) {
-                        blamed.push((Some(problem), finding));
+                    let explanation = problem.explain();
+                    if explanation.about.is_some() {
+                        continue;
                     }
+                    left.retain(|(known, _)| *known != explanation);
+                    // The origin of a program is part of what is said of it.
+                    let explanation = match &problem {
+                        Problem::ProgramNotFound { .. } => explanation,
+                        _ => explanation.at(root.origin.to_string()),
+                    };
+                    blame(&problem, explanation, asked.lines);
                 }
             }
             Err(ResolveError::Rootfs(error)) => return Err(error.into()),
-            Err(error) => blamed.push((None, finding(&error, asked.lines))),
+            Err(error) => return Ok(Err(unblamed(&error))),
         }
+    }
+    // What only arises between roots.
+    for (explanation, problem) in left {
+        blame(&problem, explanation, (0, 0));
     }
     Ok(Err(blamed))
 }
 
-/// Returns `explanation` with the one program in the same directory whose name has the same letters as the one that
-/// `root` asks for: two of them are easily swapped.
-fn suggested(
-    rootfs: &dyn Rootfs,
-    root: &Root,
-    mut explanation: Explanation,
-) -> Result<Explanation, RootfsError> {
-    let path = RawPath::new(path_of(&root.keep));
-    let (Some(directory), name) = (path.parent(), path.as_bytes()) else { return Ok(explanation) };
-    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let Ok((real, node)) = chase(rootfs, &directory)?.end else { return Ok(explanation) };
-    if node.kind != Kind::Directory {
-        return Ok(explanation);
-    }
-    let letters = |name: &[u8]| {
-        let mut letters = name.to_vec();
-        letters.sort_unstable();
-        letters
-    };
-    let mut names = rootfs.read_dir(&real)?;
-    names.retain(|other| letters(other) == letters(name));
-    if let [other] = names.as_slice() {
-        explanation.fixes.insert(0, format!("did you mean `{}`?", directory.join(other)));
-    }
-    Ok(explanation)
-}
-
-pub(crate) fn finding(error: &dyn Explain, lines: (i32, i32)) -> Finding {
-    let texts: Vec<String> = error.explain().iter().map(ToString::to_string).collect();
-    Finding { lines, text: texts.join("\n") }
-}
-
 /// Returns what to say of `problem`, which arose when the stages met in the target.
-fn text(problem: &Problem, differences: &[Difference], request: &Request) -> String {
+fn clash(problem: &Problem, differences: &[Difference], request: &Request) -> Explanation {
     let explanation = problem.explain();
-    let Some(first) = differences.first() else { return explanation.to_string() };
+    let Some(first) = differences.first() else { return explanation };
     let name = |difference: &Difference| {
         request.stages.get(difference.stage).map_or("another", |stage| stage.name.as_str()).to_owned()
     };
@@ -460,16 +462,13 @@ fn text(problem: &Problem, differences: &[Difference], request: &Request) -> Str
             "build both stages on the same release, or start the target with `FROM scratch` or `FROM {stage}`"
         ))
     };
-    differences
-        .iter()
-        .fold(clash, |clash, difference| {
-            clash.why(format!(
-                "stage {} and {target} have different files at `{}`; those of the latter stay",
-                name(difference),
-                difference.path
-            ))
-        })
-        .to_string()
+    differences.iter().fold(clash, |clash, difference| {
+        clash.why(format!(
+            "stage {} and {target} have different files at `{}`; those of the latter stay",
+            name(difference),
+            difference.path
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -480,7 +479,7 @@ mod tests {
 
     use super::*;
     use crate::request::Copied;
-    use crate::settings::Settings;
+    use crate::settings::{self, Settings};
     use crate::tree_text::Tree;
 
     /// The loader of every tree, where the one of Debian is.
@@ -501,6 +500,13 @@ mod tests {
         What::Copied(Copied { stage, from, to, is_pattern: true, unpacks: false, includes, excludes })
     }
 
+    /// A label at `line`.
+    fn label(name: &str, value: &str, line: i32) -> Given {
+        let text = format!("LABEL minimage.{name}={value}");
+        let (name, value) = (name.to_owned(), value.to_owned());
+        Given { name, value, place: settings::Written::Label, text, lines: (line, line) }
+    }
+
     /// A request for a target with files of `stages`, of which those called `context` are no root filesystems.
     fn request(stages: &[&str], roots: Vec<What>) -> Request {
         let stage = |name: &&str| Stage {
@@ -517,7 +523,8 @@ mod tests {
             has_base: false,
             was_run: false,
             roots: (1..).zip(roots).map(asked).collect(),
-            user: String::new(),
+            user: None,
+            workdir: "/".to_owned(),
             path: vec!["/usr/bin".to_owned()],
             variables: Vec::new(),
             file: "Dockerfile".to_owned(),
@@ -541,7 +548,12 @@ mod tests {
             lines.extend(paths.iter().map(ToString::to_string));
             lines.extend(resolution.warnings.iter().map(|warning| format!("warning: {warning}")));
         }
-        lines.extend(outcome.warnings.iter().map(|finding| format!("warning: {}", finding.text)));
+        let line = |finding: &Finding| match finding.lines {
+            (0, _) => String::new(),
+            (line, _) => format!("{line}: "),
+        };
+        let warnings = outcome.warnings.iter();
+        lines.extend(warnings.map(|finding| format!("{}warning: {}", line(finding), finding.text)));
         lines.extend(outcome.problems.iter().map(|finding| format!("{}: {}", finding.lines.0, finding.text)));
         lines.join("\n")
     }
@@ -644,7 +656,58 @@ mod tests {
         let context = tree("context", "/x file \"\"\n/y file \"\"\n");
         let mut request = request(&["context"], vec![copied(0, "/?", "/a/")]);
         request.was_run = true;
-        request.settings.exclude = vec!["/*/x".to_owned()];
+        request.settings.given = vec![label("exclude", "/*/x", 7)];
         assert_eq!(image(&request, &target, &[&context]), "/a/y\n/b/y");
+    }
+
+    #[test]
+    fn what_options_get_wrong_is_at_their_lines() {
+        let target = tree(
+            "target",
+            &format!("{LOADER}/usr/bin/app elf\n/etc/group file \"root:x:0:\\nnogroup:x:65534:\\n\"\n"),
+        );
+        let app = || vec![What::Program("/usr/bin/app".to_owned()), What::Program("/usr/bin/app".to_owned())];
+        let found = |given: Vec<Given>, user: Option<&str>| {
+            let mut request = request(&[], app());
+            request.settings.given = given;
+            request.user = user.map(|user| Given { text: format!("USER {user}"), ..label("user", user, 9) });
+            image(&request, &target, &[])
+        };
+        for (settings, user, expected) in [
+            (
+                vec![label("with", "tzdtaa", 5)],
+                None,
+                "5: error[unknown-rule]: there is no rule called `tzdtaa`\n  \
+                    where: `LABEL minimage.with=tzdtaa` (Dockerfile:5)\n    fix: did you mean `tzdata`?",
+            ),
+            (
+                vec![label("with", "tzdata", 5), label("with", "locale", 6)],
+                None,
+                "6: error[usage]: the rule `locale` does not say which\n  \
+                    where: `LABEL minimage.with=locale` (Dockerfile:6)\n    \
+                    fix: write `LABEL minimage.with=locale=NAME`",
+            ),
+            (
+                vec![label("nss", "gone", 5)],
+                None,
+                "5: error[nothing-matches]: `libnss_gone.so.2` leads to nothing in the rootfs\n  \
+                    where: `LABEL minimage.nss=gone` (Dockerfile:5)\n    fix: check the path in the source",
+            ),
+            (
+                vec![],
+                Some("root:nogrp"),
+                "9: error[unknown-group]: the rootfs has no group called `nogrp`\n  \
+                    where: `USER root:nogrp` (Dockerfile:9)\n    why: looked in `/etc/group` of the source\n    \
+                    fix: did you mean `nogroup`?\n    fix: add the group there, or give a number",
+            ),
+            (
+                vec![label("include", "/none/*, /nothing", 5)],
+                None,
+                "/lib64\n/usr/bin/app\n5: warning: nothing matches `/none/*` in the target\n\
+                    5: warning: nothing matches `/nothing` in the target",
+            ),
+        ] {
+            assert_eq!(found(settings, user), expected);
+        }
     }
 }

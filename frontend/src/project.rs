@@ -1,6 +1,6 @@
 //! A project file as the build file -> the image that it is from, and what the step is to take of that.
 
-use minimage::explain::Explain;
+use minimage::explain::{Choice, Explain, Spelling};
 use minimage::glob::Glob;
 use minimage::options::{self, Choices, OptionError};
 use minimage::path::RawPath;
@@ -12,10 +12,11 @@ use crate::blame::{self, range};
 use crate::build::{Build, Minimised, STOCK, ServeError, StockImage, Task, words};
 use crate::config::ImageConfig;
 use crate::gateway::GatewayError;
+use crate::instructions::Instructions;
 use crate::llb::Graph;
 use crate::proto::{Definition, Pair, Reference, SolveRequest, SolveResult, SourceInfo, put};
 use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, What};
-use crate::settings::{self, Given};
+use crate::settings::{self, Given, Written};
 
 use prost::Message;
 
@@ -125,14 +126,11 @@ fn settings(build: &Build<'_>, file: &SourceInfo) -> Result<Vec<Setting>, Vec<Fi
         explanations.map(finding).collect::<Vec<_>>()
     })?;
     let mut wrong = Vec::new();
-    for given in settings::given(build.options, Vec::new()) {
+    for given in settings::given(build.options, Vec::new(), &Instructions::of(Some(file), None)) {
         match setting(&given, &flags) {
+            Ok(_) if given.is_empty_argument() => settings.retain(|setting| setting.name != given.name),
             Ok(setting) => settings.extend(setting),
-            Err(error) => {
-                let line = text.lines().position(|line| line.contains(&given.spelled));
-                let line = line.and_then(|line| i32::try_from(line + 1).ok()).unwrap_or(0);
-                wrong.push(finding(&error, (line, line)));
-            }
+            Err(error) => wrong.push(finding(&error, given.lines)),
         }
     }
     if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
@@ -157,7 +155,7 @@ fn setting(given: &Given, flags: &[Flag]) -> Result<Option<Setting>, OptionError
         Takes::Many => value.lines().map(str::to_owned).collect(),
         Takes::One | Takes::OneOrNothing => vec![value.clone()],
     };
-    Ok(Some(Setting { name: name.clone(), values, line: 0 }))
+    Ok(Some(Setting { name: name.clone(), values, line: usize::try_from(given.lines.0).unwrap_or(0) }))
 }
 
 /// Where everything comes from.
@@ -203,8 +201,16 @@ fn lines(setting: &Setting) -> (i32, i32) {
 }
 
 fn finding(error: &dyn Explain, lines: (i32, i32)) -> Finding {
-    let texts: Vec<String> = error.explain().iter().map(ToString::to_string).collect();
+    let explanations = error.explain().into_iter();
+    let texts: Vec<String> = explanations.map(|explanation| explanation.spelled(Spelling::Keys)).collect();
     Finding { lines, text: texts.join("\n") }
+}
+
+/// Returns who says what in `setting`.
+pub(crate) fn given(setting: &Setting) -> Given {
+    let Setting { name, values, .. } = setting;
+    let text = Spelling::Keys.of(&Choice { name: name.clone(), values: values.clone() });
+    Given { name: name.clone(), value: values.join("\n"), place: Written::File, text, lines: lines(setting) }
 }
 
 /// What a project file says, as values.
@@ -407,7 +413,9 @@ mod tests {
         let given = |name: &str, value: &str| Given {
             name: name.to_owned(),
             value: value.to_owned(),
-            spelled: name.to_owned(),
+            place: Written::Argument,
+            text: name.to_owned(),
+            lines: (0, 0),
         };
         let values =
             |name: &str, value: &str| setting(&given(name, value), &flags).unwrap().map(|it| it.values);

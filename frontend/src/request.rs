@@ -4,7 +4,7 @@ use minimage::project::Setting;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Settings;
+use crate::settings::{Given, Settings};
 
 /// How long one argument of the step may be, in bytes; Linux takes no longer than 128 KiB.
 const ARGUMENT_MAX: usize = 100 << 10;
@@ -44,8 +44,10 @@ pub(crate) struct Request {
     pub(crate) was_run: bool,
     /// What to keep.
     pub(crate) roots: Vec<Asked>,
-    /// Who the image runs as, as its config says it; empty for root.
-    pub(crate) user: String,
+    /// Who the image runs as, if that is not root, as its config says it.
+    pub(crate) user: Option<Given>,
+    /// The working directory of the image.
+    pub(crate) workdir: String,
     /// PATH of the image.
     pub(crate) path: Vec<String>,
     /// The names of the variables that its environment has.
@@ -184,6 +186,7 @@ pub(crate) fn from_arguments<R: DeserializeOwned>(arguments: &[String]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Written;
 
     #[test]
     fn a_long_request_survives_the_arguments() {
@@ -192,15 +195,23 @@ mod tests {
             text: "COPY <<EOF /ä".to_owned(),
             lines: (index, index),
         };
+        let given = Given {
+            name: "include".to_owned(),
+            value: "/x".to_owned(),
+            place: Written::Label,
+            text: "LABEL minimage.include=/x".to_owned(),
+            lines: (3, 3),
+        };
         let request = Request {
             epoch: 7,
             target: "the target".to_owned(),
-            settings: Settings { include: vec!["/x".to_owned()], ..Settings::default() },
+            settings: Settings { given: vec![given.clone()], ..Settings::default() },
             has_base: true,
             was_run: false,
             stages: vec![Stage { name: "build".to_owned(), kind: StageKind::Rootfs, copies: Vec::new() }],
             roots: (0..5000).map(what).collect(),
-            user: "games".to_owned(),
+            user: Some(given),
+            workdir: "/".to_owned(),
             path: vec!["/bin".to_owned()],
             variables: vec!["PATH".to_owned()],
             file: "Dockerfile".to_owned(),

@@ -1,18 +1,19 @@
 //! A build as the daemon asks for it -> its result: the stock frontend's, with our step on top.
 
-use minimage::explain::Explain;
+use minimage::explain::{Explain, Spelling};
 use minimage::spec::Epoch;
 
 use crate::blame::{self, lines, range};
 use crate::build::{Build, Minimised, STOCK, ServeError, StockImage, Task, words};
-use crate::config::{self, ImageConfig};
+use crate::config::ImageConfig;
 use crate::gateway::Gateway;
+use crate::instructions::Instructions;
 use crate::llb::{Graph, PartKind};
 use crate::options::Options;
 use crate::project;
 use crate::proto::{Copy, Input, Reference, SolveRequest, SolveResult, SourceInfo};
 use crate::request::{Asked, BASE, Copied, Finding, Request, STAGES, Stage, StageKind, TARGET, What};
-use crate::settings::{self, Base, Mode, Settings, Wrong};
+use crate::settings::{self, Base, Given, Mode, Settings, Written, Wrong};
 
 /// Builds what `options` ask for.
 pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult, ServeError> {
@@ -34,18 +35,18 @@ pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult,
 
 /// Returns the error that says what is wrong with settings.
 fn wrong_settings(wrong: Vec<Wrong>, file: Option<&SourceInfo>) -> ServeError {
-    let instructions = config::Instructions::of(file, None);
-    let finding = |wrong: &Wrong| {
-        let lines = instructions.line_with(&wrong.given.spelled);
-        let explanations = wrong.error.explain().into_iter().map(|explanation| match lines {
+    let finding = |Wrong { given, error }: Wrong| {
+        let Given { lines, text, place, .. } = given;
+        let explanations = error.explain().into_iter().map(|explanation| match (lines, place) {
             // An argument of this build, or a label of an image that it builds on.
-            (0, 0) => explanation.at(format!("`{}`", wrong.given.spelled)),
+            ((0, 0), _) | (_, Written::Argument) => explanation.at(format!("`{text}`")),
             _ => explanation,
         });
-        let texts: Vec<String> = explanations.map(|explanation| explanation.to_string()).collect();
+        let texts: Vec<String> =
+            explanations.map(|explanation| explanation.spelled(Spelling::Labels)).collect();
         Finding { lines, text: texts.join("\n") }
     };
-    let findings: Vec<Finding> = wrong.iter().map(finding).collect();
+    let findings: Vec<Finding> = wrong.into_iter().map(finding).collect();
     ServeError::Findings(Box::new(blame::status(&findings, file)))
 }
 
@@ -55,8 +56,9 @@ impl Build<'_> {
         let mut images = self.images(&stock)?;
         let mut all = Vec::new();
         for image in &mut images {
-            let given = settings::given(self.options, image.config.take_settings());
             let file = image.graph.build_file();
+            let instructions = Instructions::of(file, self.options.value("target"));
+            let given = settings::given(self.options, image.config.take_settings(), &instructions);
             all.push(Settings::of(given).map_err(|wrong| wrong_settings(wrong, file))?);
         }
         if all.iter().any(|settings| settings.mode == Mode::Off) {
@@ -138,7 +140,7 @@ fn plan(
     let mut stages = Stages::default();
     let mut roots = Vec::new();
     let file = graph.build_file();
-    let instructions = config::Instructions::of(file, name);
+    let instructions = Instructions::of(file, name);
     for part in target.parts {
         let lines = lines(&graph.ranges(&part.digest));
         let text = instructions.text(lines).unwrap_or_else(|| graph.name(&part.digest).unwrap_or_default());
@@ -160,7 +162,8 @@ fn plan(
         target: graph.target_name(head),
         stages,
         roots,
-        user: config.user(),
+        user: config.user(&instructions),
+        workdir: config.workdir().to_owned(),
         path: config.path(),
         variables: config.variables(),
         file: file.map_or_else(|| "Dockerfile".to_owned(), |file| file.filename.clone()),
@@ -210,17 +213,20 @@ impl Stages {
 
 #[cfg(test)]
 mod tests {
-    use crate::settings::Given;
-
     use super::*;
 
     #[test]
     fn a_setting_that_is_not_in_the_file_is_named() {
-        let (name, value) = ("mod".to_owned(), "off".to_owned());
-        let wrong =
-            Settings::of(vec![Given { name, value, spelled: "MINIMAGE_MOD".to_owned() }]).unwrap_err();
+        let given = Given {
+            name: "mod".to_owned(),
+            value: "off".to_owned(),
+            place: Written::Argument,
+            text: "--build-arg MINIMAGE_MOD".to_owned(),
+            lines: (0, 0),
+        };
+        let wrong = Settings::of(vec![given]).unwrap_err();
         let message = wrong_settings(wrong, None).to_string();
-        let expected = "error[unknown-option]: there is no option `mod`\n  where: `MINIMAGE_MOD`\n    \
+        let expected = "error[unknown-option]: there is no option `mod`\n  where: `--build-arg MINIMAGE_MOD`\n    \
             fix: did you mean `mode`?";
         assert_eq!(message, expected);
     }

@@ -1,26 +1,26 @@
 //! What the labels, the build arguments and the `# syntax` line say -> the settings of one image.
 
+use minimage::explain::Choice;
 use minimage::options::{self, Choices, OptionError};
 use minimage::project::{Flag, Takes};
 use minimage::spec::{Search, Selection};
 use serde::{Deserialize, Serialize};
 
+use crate::instructions::{Instructions, split};
 use crate::options::Options;
 
 /// What the build arguments begin with that are for us.
-const ARGUMENT: &str = "build-arg:MINIMAGE_";
+const ARGUMENT: &str = "MINIMAGE_";
+/// What the labels begin with that are for us.
+pub(crate) const LABEL: &str = "minimage.";
 
 /// The settings of one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) base: Base,
-    /// What is kept besides: patterns for paths of the target.
-    pub(crate) include: Vec<String>,
-    /// What is not kept, whoever asks for it: patterns for paths of the target.
-    pub(crate) exclude: Vec<String>,
-    /// Options that the command line has too, by name.
-    pub(crate) options: Vec<(String, String)>,
+    /// All that is said, what counts most last.
+    pub(crate) given: Vec<Given>,
 }
 
 /// Whether anything is done at all.
@@ -46,12 +46,46 @@ pub(crate) enum Base {
 }
 
 /// A setting as somebody wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Given {
     pub(crate) name: String,
     pub(crate) value: String,
-    /// What to look for in the build file to find the line.
-    pub(crate) spelled: String,
+    pub(crate) place: Written,
+    /// What it is called in messages: what the build file says, or how it is spelled elsewhere.
+    pub(crate) text: String,
+    /// The line range, as in [`crate::request::Asked`].
+    pub(crate) lines: (i32, i32),
+}
+
+/// Where a setting is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Written {
+    /// After the image in the `# syntax` line.
+    Syntax,
+    Label,
+    /// A build argument that the client gives.
+    Argument,
+    /// The value that the build file has for a build argument which the client does not give.
+    Default,
+    /// A key of a project file, or an instruction of which there is an option, too.
+    File,
+}
+
+impl Given {
+    /// Returns whether it takes back what has been said of its option: a build argument without a value does.
+    pub(crate) fn is_empty_argument(&self) -> bool {
+        self.place == Written::Argument && self.value.is_empty()
+    }
+
+    /// Returns whether it gives the option `choice` what that has.
+    pub(crate) fn is(&self, choice: &Choice) -> bool {
+        let is_item = |value: &String| {
+            let mut items = self.value.split(['\n', ',']).map(str::trim);
+            items.any(|item| item == value || item.split('=').next() == Some(value)) || self.value == *value
+        };
+        self.name == choice.name && choice.values.iter().all(is_item)
+    }
 }
 
 /// Why settings cannot be used.
@@ -61,72 +95,80 @@ pub(crate) struct Wrong {
     pub(crate) error: OptionError,
 }
 
-/// Returns what the build arguments and the `# syntax` line say; `labels` are those of the image without their prefix.
-/// A later one wins: labels are of the build file, arguments of this build.
-pub(crate) fn given(options: &Options, labels: Vec<(String, String)>) -> Vec<Given> {
-    let mut given = words(options.syntax_words());
-    given.extend(labels.into_iter().map(|(name, value)| {
-        let spelled = format!("minimage.{name}");
-        Given { name, value, spelled }
-    }));
-    given.extend(options.with_prefix(ARGUMENT).map(|(name, value)| Given {
-        name: name.to_ascii_lowercase().replace('_', "-"),
-        value: value.to_owned(),
-        spelled: format!("MINIMAGE_{name}"),
-    }));
-    given
+/// Returns what the build arguments and the `# syntax` line say, and where `instructions` have it; `labels` are those of
+/// the image without their prefix. A later one wins: labels are of the build file, arguments of this build.
+pub(crate) fn given(
+    options: &Options,
+    labels: Vec<(String, String)>,
+    instructions: &Instructions<'_>,
+) -> Vec<Given> {
+    let given = |name: &str, value: String, place, spelled: String, lines| {
+        let text = match (lines, place) {
+            // The line as it is. An argument of the client is in none.
+            ((1.., _), Written::Syntax | Written::Label | Written::Default) => instructions.text(lines),
+            _ => None,
+        };
+        Given { name: name.to_owned(), value, place, text: text.unwrap_or(spelled), lines }
+    };
+    let mut all: Vec<Given> = Vec::new();
+    for (name, value) in words(options.syntax_words()) {
+        let lines = instructions.syntax(&name);
+        all.push(given(&name, value, Written::Syntax, name.clone(), lines));
+    }
+    for (name, value) in labels {
+        let label = format!("{LABEL}{name}");
+        let lines = instructions.label(&label);
+        all.push(given(&name, value, Written::Label, label, lines));
+    }
+    let client = format!("build-arg:{ARGUMENT}");
+    let client: Vec<(&str, &str)> = options.with_prefix(&client).collect();
+    let defaults = instructions.defaults();
+    let defaults =
+        defaults.iter().filter_map(|(name, value)| Some((name.strip_prefix(ARGUMENT)?, value.as_str())));
+    let is_given = |name: &str| client.iter().any(|(known, _)| *known == name);
+    let defaults = defaults.filter(|(name, value)| !value.is_empty() && !is_given(name));
+    let defaults = defaults.map(|argument| (argument, Written::Default));
+    for ((name, value), place) in client.iter().map(|argument| (*argument, Written::Argument)).chain(defaults)
+    {
+        let argument = format!("{ARGUMENT}{name}");
+        let lines = instructions.argument(&argument);
+        let name = name.to_ascii_lowercase().replace('_', "-");
+        all.push(given(&name, value.to_owned(), place, format!("--build-arg {argument}"), lines));
+    }
+    all
 }
 
 /// Reads `--name=value`, `--name value` and `--switch`, as on the command line; quotes keep blanks.
-fn words(text: &str) -> Vec<Given> {
-    let mut given: Vec<Given> = Vec::new();
+fn words(text: &str) -> Vec<(String, String)> {
+    let mut given: Vec<(String, String)> = Vec::new();
     let mut takes_next = false;
     for word in split(text) {
         let bare = word.strip_prefix("--").unwrap_or(&word);
         match (bare.split_once('='), given.last_mut()) {
-            (_, Some(last)) if takes_next && !word.starts_with("--") => {
-                last.value = word;
+            (_, Some((_, value))) if takes_next && !word.starts_with("--") => {
+                *value = word;
                 takes_next = false;
             }
             (Some((name, value)), _) => {
-                let (name, value) = (name.to_owned(), value.to_owned());
-                given.push(Given { spelled: name.clone(), name, value });
+                given.push((name.to_owned(), value.to_owned()));
                 takes_next = false;
             }
             (None, _) => {
                 takes_next = flags().any(|flag| flag.name == bare && flag.takes != Takes::Nothing);
-                given.push(Given { spelled: bare.to_owned(), name: bare.to_owned(), value: String::new() });
+                given.push((bare.to_owned(), String::new()));
             }
         }
     }
     given
 }
 
-/// Splits at blanks outside of quotes.
-fn split(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for letter in text.chars() {
-        match quote {
-            Some(open) if letter == open => quote = None,
-            None if letter == '"' || letter == '\'' => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            None if letter.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
-}
+/// Options that only a build with a Dockerfile has.
+const OWN: [(&str, Takes); 4] =
+    [("mode", Takes::One), ("base", Takes::One), ("include", Takes::Many), ("exclude", Takes::Many)];
 
 /// Returns every setting that there is.
 fn flags() -> impl Iterator<Item = Flag> {
-    let own =
-        [("mode", Takes::One), ("base", Takes::One), ("include", Takes::Many), ("exclude", Takes::Many)];
-    let own = own.into_iter().map(|(name, takes)| Flag { name: name.to_owned(), takes });
+    let own = OWN.into_iter().map(|(name, takes)| Flag { name: name.to_owned(), takes });
     own.chain(options::flags())
 }
 
@@ -137,16 +179,28 @@ impl Settings {
         let mut wrong = Vec::new();
         let mut choices = Choices { search: Search::standard(), selection: Selection::default() };
         for given in given {
-            if let Err(error) = settings.set(&given, &mut choices) {
-                wrong.push(Wrong { given, error });
+            match settings.set(&given, &mut choices) {
+                Ok(()) if given.is_empty_argument() => settings.take_back(&given.name),
+                Ok(()) => settings.given.push(given),
+                Err(error) => wrong.push(Wrong { given, error }),
             }
         }
         if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
     }
 
     fn set(&mut self, given: &Given, choices: &mut Choices) -> Result<(), OptionError> {
-        let Given { name, value, .. } = given;
+        let Given { name, value, place, .. } = given;
         let bad = |expected| Err(OptionError::Value { name: name.clone(), value: value.clone(), expected });
+        if !flags().any(|flag| flag.name == *name) {
+            return Err(options::unknown(name, flags()));
+        }
+        // Nobody says what variables are.
+        if *place == Written::Default && value.contains('$') {
+            return bad("the value itself, or a label with the variable");
+        }
+        if given.is_empty_argument() {
+            return Ok(());
+        }
         match name.as_str() {
             "mode" => match value.as_str() {
                 "on" => self.mode = Mode::On,
@@ -158,22 +212,33 @@ impl Settings {
                 "minimise" => self.base = Base::Minimise,
                 _ => return bad("`keep` or `minimise`"),
             },
-            "include" => self.include.extend(patterns(value)),
-            "exclude" => self.exclude.extend(patterns(value)),
-            name => {
-                if !options::flags().any(|flag| flag.name == name) {
-                    return Err(options::unknown(name, flags()));
-                }
-                options::set(choices, name, value)?;
-                self.options.push((name.to_owned(), value.clone()));
-            }
+            "include" | "exclude" => {}
+            name => options::set(choices, name, value)?,
         }
         Ok(())
     }
 
+    /// Forgets what has been said of the option `name`.
+    fn take_back(&mut self, name: &str) {
+        self.given.retain(|given| given.name != name);
+        match name {
+            "mode" => self.mode = Mode::default(),
+            "base" => self.base = Base::default(),
+            _ => {}
+        }
+    }
+
+    /// Returns the patterns of the option `name` for paths of the target, and who gives each.
+    pub(crate) fn patterns<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (String, &'a Given)> {
+        let given = self.given.iter().filter(move |given| given.name == name);
+        given.flat_map(|given| patterns(&given.value).into_iter().map(move |pattern| (pattern, given)))
+    }
+
     /// Changes `choices` as the options say.
     pub(crate) fn apply(&self, choices: &mut Choices) -> Result<(), OptionError> {
-        self.options.iter().try_for_each(|(name, value)| options::set(choices, name, value))
+        let is_own = |given: &Given| OWN.iter().any(|(name, _)| *name == given.name);
+        let mut given = self.given.iter().filter(|given| !is_own(given));
+        given.try_for_each(|given| options::set(choices, &given.name, &given.value))
     }
 }
 
@@ -194,19 +259,34 @@ fn patterns(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use minimage::explain::Explain;
+    use minimage::spec::{CacheSource, DlopenLevel};
 
     use super::*;
+    use crate::proto::SourceInfo;
 
-    fn settings(options: &[(&str, &str)], labels: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    fn settings(
+        options: &[(&str, &str)],
+        labels: &[(&str, &str)],
+        file: &str,
+    ) -> Result<Settings, Vec<String>> {
         let variables = options.iter().enumerate().map(|(index, (key, value))| {
             (format!("BUILDKIT_FRONTEND_OPT_{index}").into(), format!("{key}={value}").into())
         });
         let options = Options::read(variables);
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Settings::of(given(&options, labels)).map_err(|wrong| {
-            let text = |wrong: &Wrong| format!("{}: {}", wrong.given.spelled, wrong.error.explain()[0]);
+        let file = SourceInfo { data: file.as_bytes().to_vec(), ..SourceInfo::default() };
+        Settings::of(given(&options, labels, &Instructions::of(Some(&file), None))).map_err(|wrong| {
+            let text = |wrong: &Wrong| {
+                format!("{} {}: {}", wrong.given.lines.0, wrong.given.text, wrong.error.explain()[0])
+            };
             wrong.iter().map(text).collect()
         })
+    }
+
+    /// Returns what is said in the end, as name, value and line.
+    fn said(settings: &Settings) -> Vec<(&str, &str, i32)> {
+        let given = settings.given.iter();
+        given.map(|given| (given.name.as_str(), given.value.as_str(), given.lines.0)).collect()
     }
 
     #[test]
@@ -219,16 +299,73 @@ mod tests {
                 ("build-arg:OTHER", "x"),
             ],
             &[("mode", "off"), ("include", "/c/{x,y}, /d\n")],
+            "",
         );
-        let options = [("assume-ldconfig", ""), ("dlopen", "none")];
-        let expected = Settings {
-            mode: Mode::On,
-            base: Base::Keep,
-            include: ["/a b", "/c/{x,y}", "/d", "/e"].map(str::to_owned).into(),
-            exclude: Vec::new(),
-            options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        let found = found.unwrap();
+        assert_eq!((found.mode, found.base), (Mode::On, Base::Keep));
+        let include: Vec<String> = found.patterns("include").map(|(pattern, _)| pattern).collect();
+        assert_eq!(include, ["/a b", "/c/{x,y}", "/d", "/e"]);
+        let mut choices = Choices { search: Search::standard(), selection: Selection::default() };
+        found.apply(&mut choices).unwrap();
+        let Search { cache, dlopen, .. } = choices.search;
+        assert_eq!((cache, dlopen), (CacheSource::AssumeLdconfig, DlopenLevel::None));
+    }
+
+    #[test]
+    fn what_is_said_has_its_line() {
+        let file = "# syntax=minimage --nss=a\nARG MINIMAGE_WITH=b\nFROM x\nLABEL minimage.without=c\n\
+            ARG MINIMAGE_DLOPEN=none\nARG MINIMAGE_NSS=\nARG OTHER=1\n";
+        let found = settings(
+            &[("cmdline", "minimage --nss=a"), ("build-arg:MINIMAGE_DLOPEN", "required")],
+            &[("without", "c"), ("nss", "of the base")],
+            file,
+        );
+        let found = found.unwrap();
+        let expected = [
+            ("nss", "a", 1),
+            ("without", "c", 4),
+            ("nss", "of the base", 0),
+            ("dlopen", "required", 5),
+            ("with", "b", 2),
+        ];
+        assert_eq!(said(&found), expected);
+        let texts: Vec<&str> = found.given.iter().map(|given| given.text.as_str()).collect();
+        let expected = [
+            "# syntax=minimage --nss=a",
+            "LABEL minimage.without=c",
+            "minimage.nss",
+            "--build-arg MINIMAGE_DLOPEN",
+            "ARG MINIMAGE_WITH=b",
+        ];
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn an_empty_argument_takes_back_what_was_said() {
+        let empty = [
+            ("build-arg:MINIMAGE_WITH", ""),
+            ("build-arg:MINIMAGE_MODE", ""),
+            ("build-arg:MINIMAGE_WITH_SUGGESTED", ""),
+        ];
+        let labels = [("with", "tzdata"), ("mode", "off"), ("without", "nss"), ("with-suggested", "")];
+        let found = settings(&empty, &labels, "ARG MINIMAGE_WITH=x\n").unwrap();
+        assert_eq!((found.mode, said(&found)), (Mode::On, vec![("without", "nss", 0)]));
+        assert!(settings(&[("build-arg:MINIMAGE_WIHT", "")], &[], "").is_err());
+    }
+
+    #[test]
+    fn an_option_is_found_by_what_it_is_given() {
+        let labels = [("with", "locale=de_DE.UTF-8, nosuch"), ("without", "nosuch"), ("mode", "on")];
+        let found = settings(&[], &labels, "").unwrap();
+        let name = |name: &str, value: &str| {
+            let given = found.given.iter().find(|given| given.is(&Choice::new(name, value)));
+            given.map(|given| given.text.as_str())
         };
-        assert_eq!(found.unwrap(), expected);
+        assert_eq!(name("with", "nosuch"), Some("minimage.with"));
+        assert_eq!(name("with", "locale"), Some("minimage.with"));
+        assert_eq!(name("with", "locale=de_DE.UTF-8"), Some("minimage.with"));
+        assert_eq!(name("without", "nosuch"), Some("minimage.without"));
+        assert_eq!(name("with", "de_DE.UTF-8"), None);
     }
 
     #[test]
@@ -236,14 +373,19 @@ mod tests {
         let wrong = settings(
             &[("cmdline", "minimage incldue=/x"), ("build-arg:MINIMAGE_DLOPEN", "sometimes")],
             &[("mode", "maybe")],
+            "# syntax=minimage incldue=/x\nARG MINIMAGE_NSS=$x\nFROM x\nLABEL minimage.mode=maybe\n",
         );
         assert_eq!(
             wrong.unwrap_err(),
             [
-                "incldue: error[unknown-option]: there is no option `incldue`\n    fix: did you mean `include`?",
-                "minimage.mode: error[bad-option]: `mode` cannot be `maybe`\n    fix: write `on` or `off`",
-                "MINIMAGE_DLOPEN: error[bad-option]: `dlopen` cannot be `sometimes`\n    \
+                "1 # syntax=minimage incldue=/x: error[unknown-option]: there is no option `incldue`\n    \
+                    fix: did you mean `include`?",
+                "4 LABEL minimage.mode=maybe: error[bad-option]: `mode` cannot be `maybe`\n    \
+                    fix: write `on` or `off`",
+                "0 --build-arg MINIMAGE_DLOPEN: error[bad-option]: `dlopen` cannot be `sometimes`\n    \
                     fix: write `none`, `required`, `recommended` or `suggested`",
+                "2 ARG MINIMAGE_NSS=$x: error[bad-option]: `nss` cannot be `$x`\n    \
+                    fix: write the value itself, or a label with the variable",
             ]
         );
     }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use minimage::closure::Content;
+use minimage::explain::Spelling;
 use minimage::image;
 use minimage::layer::{self, DirectoryError, LayerPlan};
 use minimage::path::RootPath;
@@ -20,8 +21,9 @@ use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{Epoch, EpochError, Layering};
 use thiserror::Error;
 
-use crate::minimise::{self, MinimiseError, Minimised, Wants, finding};
-use crate::project::Project;
+use crate::blame::Said;
+use crate::minimise::{self, MinimiseError, Minimised, Wants};
+use crate::project::{self, Project};
 use crate::request::{
     self, Asked, BASE, CONFIG, Finding, META, OUTCOME, OUTPUT, Outcome, ProjectRequest, REPORT, Request,
     STAGES, TARGET,
@@ -102,7 +104,9 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
         Err(problems) => return finish(&Outcome { problems, warnings: Vec::new() }),
     };
     let mut outcome = Outcome { problems: Vec::new(), warnings };
-    let wants = Wants { choices, rules: Catalogue::with(&[])?, user: edits.user.clone() };
+    let said =
+        Said { given: settings.iter().map(project::given).collect(), spelling: Spelling::Keys, file: &file };
+    let wants = Wants { choices, rules: Catalogue::with(&[])?, user: edits.user.clone(), said };
     let borrowed: Vec<(&Asked, Root)> = roots.iter().map(|(asked, root)| (asked, root.clone())).collect();
     let resolution = match minimise::closure(&source, &borrowed, &wants, wants.user.as_ref())? {
         Ok(resolution) => resolution,
@@ -118,7 +122,7 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
             document(CONFIG, &json)?;
         }
         Err(error) => {
-            outcome.problems.push(finding(&error, (0, 0)));
+            outcome.problems = wants.said.findings(&error, (0, 0));
             return finish(&outcome);
         }
     }

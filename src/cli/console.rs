@@ -9,7 +9,7 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
-use crate::explain::{Explain, Explanation, Failure};
+use crate::explain::{Explain, Explanation, Failure, Fix};
 use crate::oci::ReferenceError;
 use crate::spec::{LayeringError, SourceError};
 
@@ -74,7 +74,7 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
 }
 
 /// Returns what to do about `error`, an error of ours behind one of clap's.
-fn fixes(error: &(dyn Error + 'static)) -> Vec<String> {
+fn fixes(error: &(dyn Error + 'static)) -> Vec<Fix> {
     let explained = [
         error.downcast_ref::<LayeringError>().map(Explain::explain),
         error.downcast_ref::<ReferenceError>().map(Explain::explain),

@@ -58,7 +58,7 @@ impl Explain for PathMeant {
     fn explain(&self) -> Vec<Explanation> {
         let mut explanations = self.error.explain();
         if let Some(first) = explanations.first_mut() {
-            first.fixes.insert(0, format!("for the path `{0}` here, write `./{0}`", self.path));
+            first.fixes.insert(0, format!("for the path `{0}` here, write `./{0}`", self.path).into());
         }
         explanations
     }

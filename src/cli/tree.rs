@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &TreeArguments, console: &mut Console) -> Outcome {
         let root = arguments.source.root(name);
         let Keep::Program { name: path, .. } = &root.keep else { continue };
         let Some(path) = resolver.program_path(path).map_err(boxed)? else {
-            problems.push(Problem::program_not_found(root, &search, &rootfs));
+            problems.push(Problem::program_not_found(root, &search, &rootfs).map_err(boxed)?);
             continue;
         };
         // A script is followed by what interprets it, each in its turn.

@@ -6,9 +6,11 @@ use super::collect::Collector;
 use super::place::landing;
 use super::problem::{Problem, ResolveError};
 use crate::closure::{Access, Cause, Content, Demand};
+use crate::explain::Choice;
 use crate::formats::accounts::{self, ACCOUNTS_MAX, Group, Password, User};
 use crate::formats::{nsswitch, tmpfiles};
 use crate::glob::Glob;
+use crate::nearest::nearest;
 use crate::path::{RawPath, show};
 use crate::rootfs::{Eyes, Kind, Node, chase, find, read_file};
 use crate::roots::Origin;
@@ -22,6 +24,8 @@ const NSSWITCH: &str = "/etc/nsswitch.conf";
 const TMPFILES: &str = "/{usr/lib,etc}/tmpfiles.d/*.conf";
 /// The number of the user and group who own nothing.
 const NOBODY: u32 = 65_534;
+/// The users of every image; there is a group of the first one's name, too.
+const ALWAYS: [&str; 2] = ["root", "nobody"];
 /// The databases of nsswitch.conf that are written, with what the image itself answers.
 const DATABASES: [(&str, &str); 4] =
     [("passwd", "files"), ("group", "files"), ("shadow", "files"), ("hosts", "files dns")];
@@ -47,6 +51,27 @@ impl Accounts {
         let number = name.parse().ok();
         named.or_else(|| self.groups.iter().find(|group| Some(group.gid) == number))
     }
+
+    /// Returns that there is no user called `name`, which `choice` has.
+    fn no_user(&self, name: &str, choice: Option<Choice>) -> Problem {
+        unknown("user", name, self.users.iter().map(|user| &user.name), choice)
+    }
+
+    /// Returns that there is no group called `name`, which `choice` has.
+    fn no_group(&self, name: &str, choice: Option<Choice>) -> Problem {
+        unknown("group", name, self.groups.iter().map(|group| &group.name), choice)
+    }
+}
+
+/// Returns that no account of this `kind` is called `name`, which `choice` has; `known` are the names there are.
+fn unknown<'a>(
+    kind: &'static str,
+    name: &str,
+    known: impl Iterator<Item = &'a Vec<u8>>,
+    choice: Option<Choice>,
+) -> Problem {
+    let nearest = nearest(name, known.filter_map(|name| str::from_utf8(name).ok())).map(str::to_owned);
+    Problem::UnknownAccount { kind, name: name.to_owned(), nearest, choice }
 }
 
 /// The accounts of the image, each with who brought it: a path, or a flag.
@@ -71,17 +96,12 @@ impl Collector<'_> {
             Some(group) => group.parse().ok().or(accounts.group(group).map(|group| group.gid)),
             None => Some(known.map_or(0, |user| user.gid)),
         };
-        match (uid, gid) {
-            (Some(uid), Some(gid)) => Ok(Some((uid, gid))),
-            (None, _) => {
-                self.problems.push(Problem::UnknownUser { name: user.to_owned() });
-                Ok(None)
-            }
-            (_, None) => {
-                self.problems.push(Problem::UnknownUser { name: group.unwrap_or_default().to_owned() });
-                Ok(None)
-            }
+        if uid.is_none() {
+            self.problems.push(accounts.no_user(user, None));
+        } else if gid.is_none() {
+            self.problems.push(accounts.no_group(group.unwrap_or_default(), None));
         }
+        Ok(uid.zip(gid))
     }
 
     /// Makes the empty directory `path` for `user` and `group`, unless the source has something there that is in the
@@ -205,22 +225,29 @@ impl Collector<'_> {
     /// Adds the users of flags, and those whom files name.
     fn add_named(&mut self, accounts: &Accounts, needed: &mut Needed) -> Result<(), ResolveError> {
         let inputs = self.inputs;
-        let flags = inputs.selection.users.iter().map(|name| (name.clone(), format!("--with-user {name}")));
-        let run_as = inputs.user.map(|user| (user.user.clone(), format!("--user {user}")));
-        for (name, flag) in flags.chain(run_as) {
-            let cause = Cause::Root(Origin::Argument(flag));
+        let flags = inputs.selection.users.iter().map(|name| (name.clone(), Choice::new("with-user", name)));
+        let run_as = inputs.user.map(|user| (user.user.clone(), Choice::new("user", user)));
+        for (name, choice) in flags.chain(run_as) {
             match accounts.user(&name) {
-                Some(user) => needed.users.entry(user.uid).or_default().push(cause),
-                None if name.parse::<u32>().is_ok() => {}
-                None => self.problems.push(Problem::UnknownUser { name }),
+                Some(user) => {
+                    let cause = Cause::Root(Origin::Choice(choice));
+                    needed.users.entry(user.uid).or_default().push(cause);
+                }
+                None if name.parse::<u32>().is_ok() || ALWAYS.contains(&name.as_str()) => {}
+                None => self.problems.push(accounts.no_user(&name, Some(choice))),
             }
         }
-        if let Some(group) = inputs.user.and_then(|user| user.group.as_ref()) {
-            let cause = Cause::Root(Origin::Argument(format!("--user …:{group}")));
-            match accounts.group(group) {
-                Some(group) => needed.groups.entry(group.gid).or_default().push(cause),
-                None if group.parse::<u32>().is_ok() => {}
-                None => self.problems.push(Problem::UnknownUser { name: group.clone() }),
+        if let Some(run_as) = inputs.user
+            && let Some(name) = &run_as.group
+        {
+            let choice = Choice::new("user", run_as);
+            match accounts.group(name) {
+                Some(group) => {
+                    let cause = Cause::Root(Origin::Choice(choice));
+                    needed.groups.entry(group.gid).or_default().push(cause);
+                }
+                None if name.parse::<u32>().is_ok() || name == ALWAYS[0] => {}
+                None => self.problems.push(accounts.no_group(name, Some(choice))),
             }
         }
         for (name, by) in &self.users {
@@ -241,7 +268,7 @@ impl Collector<'_> {
         let Some(user) = accounts.user(&run_as.user).filter(|user| user.uid != 0) else { return Ok(()) };
         let is_path = user.home.starts_with(b"/") && user.home.len() > 1;
         if is_path && !user.home.starts_with(b"/nonexistent") {
-            let cause = Cause::Root(Origin::Argument(format!("--user {run_as}")));
+            let cause = Cause::Root(Origin::Choice(Choice::new("user", run_as)));
             let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
             self.make_directory(&user.home.clone(), 0o755, &uid, &gid, cause)?;
         }
@@ -258,8 +285,8 @@ impl Collector<'_> {
             shell: shell.into(),
         };
         let mut users = vec![
-            account("root", 0, "/root", "/bin/sh"),
-            account("nobody", NOBODY, "/nonexistent", "/usr/sbin/nologin"),
+            account(ALWAYS[0], 0, "/root", "/bin/sh"),
+            account(ALWAYS[1], NOBODY, "/nonexistent", "/usr/sbin/nologin"),
         ];
         for uid in needed.users.keys() {
             let own = accounts.users.iter().filter(|user| user.uid == *uid);
@@ -344,7 +371,7 @@ fn image_groups(accounts: &Accounts, users: &[User], needed: &Needed) -> Vec<Gro
     let template = |name: &str, gid: u32| Group { name: name.into(), gid, members: Vec::new() };
     let of_nobody = accounts.groups.iter().find(|group| group.gid == NOBODY);
     let mut groups = vec![
-        template("root", 0),
+        template(ALWAYS[0], 0),
         of_nobody.map_or(template("nogroup", NOBODY), |group| Group { members: Vec::new(), ..group.clone() }),
     ];
     for group in &accounts.groups {

@@ -41,7 +41,10 @@ impl Collector<'_> {
         }
         found.extend(below);
         if found.is_empty() {
-            self.miss(Problem::NothingMatches { what: glob.to_string(), by: asked(root) });
+            self.miss(Problem::NothingMatches {
+                what: glob.to_string(),
+                by: Cause::Root(root.origin.clone()),
+            });
         }
         for path in found {
             let demand = Demand::of_root(root, path.clone());
@@ -140,7 +143,7 @@ impl Collector<'_> {
                     return Ok(());
                 }
                 let what = tree.path.to_string();
-                self.miss(Problem::NothingMatches { what, by: asked(root) });
+                self.miss(Problem::NothingMatches { what, by: Cause::Root(root.origin.clone()) });
                 return Ok(());
             }
         };
@@ -383,8 +386,4 @@ impl TreeAccess {
 /// Returns whether a link to `target` is to lead somewhere only when the image runs.
 fn is_made_at_run_time(target: &RawPath) -> bool {
     RUN_TIME.iter().any(|top| target.as_bytes().starts_with(top))
-}
-
-fn asked(root: &Root) -> String {
-    format!("asked for by {}", root.origin)
 }

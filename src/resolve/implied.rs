@@ -12,6 +12,7 @@ use super::object::Object;
 use super::problem::{Problem, ResolveError};
 use super::{Circumstances, Linkage, Privilege};
 use crate::closure::{Cause, Demand};
+use crate::explain::Choice;
 use crate::glob::{Glob, escaped};
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Eyes, Kind, Node, chase, find};
@@ -62,7 +63,7 @@ impl Collector<'_> {
     }
 
     fn take_rule_by_name(&mut self, rule: &Rule, with: &With, fired: &mut Fired) -> Result<(), ResolveError> {
-        let cause = Cause::Root(Origin::Argument(format!("--with {with}")));
+        let cause = Cause::Root(Origin::Choice(Choice::new("with", with)));
         let programs: Vec<usize> = (0..self.linked.len()).collect();
         let places = Places { value: with.value.clone(), ..self.places(None) };
         // Whether that is enough is for whoever asked.
@@ -258,7 +259,7 @@ impl Collector<'_> {
             for program in &trigger.programs {
                 let is_there = self.take_library(name, *program, &cause)?;
                 if !is_there && strength == Strength::Required {
-                    let (what, by) = (name.clone(), cause.to_string());
+                    let (what, by) = (name.clone(), cause.clone());
                     self.miss(Problem::NothingMatches { what, by });
                 }
             }
@@ -325,7 +326,7 @@ impl Collector<'_> {
             (Some(package), _) => Some(format!("install `{package}` in the source")),
             (None, _) => None,
         };
-        let cause = Cause::Root(Origin::Argument(format!("--with {with}")));
+        let cause = Cause::Root(Origin::Choice(Choice::new("with", with)));
         let (id, there) = (rule.id.clone(), there.into_iter().collect());
         self.problems.push(Problem::RuleWithoutFiles { id, fix, there, cause });
         Ok(())

@@ -7,12 +7,13 @@ use thiserror::Error;
 
 use super::list::{Fatal, FoundBy, Missing};
 use crate::closure::{Cause, Demand};
-use crate::explain::{Explain, Explanation, Failure};
+use crate::explain::{Choice, Explain, Explanation, Failure, Fix};
 use crate::formats::elf::ElfError;
 use crate::glob::GlobError;
+use crate::nearest::nearest;
 use crate::packages::PackageError;
 use crate::path::{RawPath, RootPath, show};
-use crate::rootfs::{Absence, Rootfs, RootfsError};
+use crate::rootfs::{Absence, Kind, Rootfs, RootfsError, chase};
 use crate::roots::{Keep, Origin, Root};
 use crate::rules::{RuleError, RuleFileError};
 use crate::spec::Search;
@@ -80,6 +81,8 @@ pub enum Problem {
         searched: Vec<RawPath>,
         /// What the source is called.
         rootfs: String,
+        /// A program that is there and may be meant, as the user would name it.
+        nearest: Option<RawPath>,
     },
     /// A path that something names leads nowhere.
     Absent {
@@ -178,7 +181,7 @@ pub enum Problem {
         /// The path, pattern or rule.
         what: String,
         /// Who names it.
-        by: String,
+        by: Cause,
     },
     /// A rule that must bring something finds nothing in the source.
     RuleWithoutFiles {
@@ -192,9 +195,15 @@ pub enum Problem {
         cause: Cause,
     },
     /// The user names an account that the source does not have.
-    UnknownUser {
+    UnknownAccount {
+        /// `user` or `group`.
+        kind: &'static str,
         /// The name.
         name: String,
+        /// A name of the source that is much like it.
+        nearest: Option<String>,
+        /// The option that has it, if one does.
+        choice: Option<Choice>,
     },
     /// A path is no place for a file.
     NoPlace {
@@ -287,7 +296,9 @@ impl fmt::Display for Problem {
             Self::RuleWithoutFiles { id, .. } => {
                 write!(f, "the rootfs has nothing of what `{id}` stands for")
             }
-            Self::UnknownUser { name } => write!(f, "the rootfs has no user called `{name}`"),
+            Self::UnknownAccount { kind, name, .. } => {
+                write!(f, "the rootfs has no {kind} called `{name}`")
+            }
             Self::NoPlace { path } => write!(f, "`{path}` is no place for a file"),
             Self::RelativeDestination { to, .. } => {
                 write!(f, "the destination `{to}` does not start with a slash")
@@ -305,13 +316,21 @@ impl fmt::Display for Problem {
 
 impl Problem {
     /// Returns that `rootfs` does not have the program of `root`, looked up as `search` says.
-    pub fn program_not_found(root: Root, search: &Search, rootfs: &dyn Rootfs) -> Self {
-        let is_path = match &root.keep {
-            Keep::Program { name, .. } => name.as_bytes().contains(&b'/'),
-            Keep::Tree(_) | Keep::Matching(_) | Keep::File(_) | Keep::Member(_) | Keep::Moved { .. } => true,
+    ///
+    /// # Errors
+    /// [`RootfsError::Read`] if what is there instead cannot be read.
+    pub fn program_not_found(root: Root, search: &Search, rootfs: &dyn Rootfs) -> Result<Self, RootfsError> {
+        let (searched, nearest) = match &root.keep {
+            Keep::Program { name, .. } => {
+                let is_path = name.as_bytes().contains(&b'/');
+                let searched = if is_path { Vec::new() } else { search.path.clone() };
+                (searched, nearest_program(name, search, rootfs)?)
+            }
+            Keep::Tree(_) | Keep::Matching(_) | Keep::File(_) | Keep::Member(_) | Keep::Moved { .. } => {
+                (Vec::new(), None)
+            }
         };
-        let searched = if is_path { Vec::new() } else { search.path.clone() };
-        Self::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned() }
+        Ok(Self::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned(), nearest })
     }
 
     /// Returns the loader that is missing, if that is the problem.
@@ -338,13 +357,13 @@ impl Problem {
     pub fn explain(&self) -> Explanation {
         let explanation = |code| Explanation::new(code, self.to_string());
         match self {
-            Self::ProgramNotFound { searched, .. } => {
+            Self::ProgramNotFound { searched, nearest, .. } => {
                 let explanation = explanation("program-not-found");
                 let explanation = match searched.as_slice() {
                     [] => explanation,
                     searched => explanation.why(format!("looked in {}", listed(searched.iter()))),
                 };
-                explanation.fix("install it in the source, or give its path")
+                meant(explanation, nearest.as_ref()).fix("install it in the source, or give its path")
             }
             Self::Absent { demand, absence } => explanation(code(*absence))
                 .at(demand.cause.to_string())
@@ -390,7 +409,7 @@ impl Problem {
                         false => format!("looked in {}", searched.join(", ")),
                     })
                     .fix("install the package that has it in the source")
-                    .fix(format!("or accept the gap with `--allow-missing {}`", show(&missing.soname)))
+                    .fix(accept(&show(&missing.soname)))
             }
             Self::Unloadable { program, fatal } => explanation("unloadable-library")
                 .at(format!("`{program}` would load it for `{}`", show(&fatal.soname)))
@@ -414,23 +433,31 @@ impl Problem {
                 .why(format!("the kernel looks for an interpreter called `{}`", show(interp)))
                 .fix("save the script with Unix line ends"),
             Self::NothingMatches { by, .. } => {
-                explanation("nothing-matches").at(by.clone()).fix("check the path in the source")
+                asked_by(explanation("nothing-matches"), by).fix("check the path in the source")
             }
             Self::RuleWithoutFiles { id, fix, there, cause } => {
                 let fix = fix.as_deref().unwrap_or("install what it belongs to in the source");
-                let explanation = explanation("empty-rule").at(cause.to_string()).fix(fix);
+                let explanation = asked_by(explanation("empty-rule"), cause).fix(fix);
                 let explanation = match there.as_slice() {
                     [] => explanation,
                     there => explanation.why(format!("there are {}", listed(there.iter()))),
                 };
                 match cause {
-                    Cause::Rule { .. } => explanation.fix(format!("or go without it: `--without {id}`")),
+                    Cause::Rule { .. } => {
+                        explanation.fix(Fix::from("or go without it: ").choice(Choice::new("without", id)))
+                    }
                     _ => explanation,
                 }
             }
-            Self::UnknownUser { .. } => explanation("unknown-user")
-                .why("looked in `/etc/passwd` of the source")
-                .fix("add the user there, or give a number"),
+            Self::UnknownAccount { kind, nearest, choice, .. } => {
+                let (code, file) = match *kind {
+                    "group" => ("unknown-group", "/etc/group"),
+                    _ => ("unknown-user", "/etc/passwd"),
+                };
+                let mut explanation = explanation(code).why(format!("looked in `{file}` of the source"));
+                explanation.about.clone_from(choice);
+                meant(explanation, nearest.as_ref()).fix(format!("add the {kind} there, or give a number"))
+            }
             Self::NoPlace { .. } => {
                 explanation("no-place").why("a file of the source is in its way, or it ends above the root")
             }
@@ -441,16 +468,82 @@ impl Problem {
                 .at(format!("{one}: {by}"))
                 .at(format!("{other}: {other_by}"))
                 .fix("put one of them elsewhere with `:DEST`, or leave it away"),
-            Self::Sensitive { by, .. } => explanation("sensitive-file")
-                .at(by.clone())
-                .fix("say `--allow-sensitive` if the image is to hold it, or `--exclude` it"),
-            Self::Excluded { by, .. } => explanation("excluded").at(by.clone()).fix("narrow `--exclude`"),
+            Self::Sensitive { by, .. } => explanation("sensitive-file").at(by.clone()).fix(
+                Fix::from("say ")
+                    .choice(Choice::switch("allow-sensitive"))
+                    .text(" if the image is to hold it, or ")
+                    .name("exclude")
+                    .text(" it"),
+            ),
+            Self::Excluded { by, .. } => {
+                explanation("excluded").at(by.clone()).fix(Fix::from("narrow ").name("exclude"))
+            }
             Self::CommandNotFound { script, searched, .. } => explanation("missing-interpreter")
                 .at(format!("`env` in the first line of `{script}` looks for it"))
                 .why(format!("looked in {}", listed(searched.iter())))
                 .fix("install the interpreter in the source"),
         }
     }
+}
+
+/// Returns how to go on although `name` is missing.
+fn accept(name: &str) -> Fix {
+    Fix::from("or accept the gap with ").choice(Choice::new("allow-missing", name))
+}
+
+/// Returns `explanation` with what may have been meant.
+fn meant(explanation: Explanation, nearest: Option<&impl fmt::Display>) -> Explanation {
+    match nearest {
+        Some(nearest) => explanation.fix(format!("did you mean `{nearest}`?")),
+        None => explanation,
+    }
+}
+
+/// Returns `explanation` with who asked: an option, or something else.
+fn asked_by(explanation: Explanation, cause: &Cause) -> Explanation {
+    match cause {
+        Cause::Root(Origin::Choice(choice)) => explanation.about(choice.clone()),
+        cause => explanation.at(cause.to_string()),
+    }
+}
+
+/// Returns the program of `rootfs` that may be meant by `name`: of this name in another directory, or of a name much like
+/// it. A bare name stays one.
+fn nearest_program(
+    name: &RawPath,
+    search: &Search,
+    rootfs: &dyn Rootfs,
+) -> Result<Option<RawPath>, RootfsError> {
+    let is_path = name.as_bytes().contains(&b'/');
+    let own = name.parent().filter(|_| is_path);
+    let directories: Vec<RawPath> =
+        own.into_iter().chain(search.path.iter().cloned()).chain(search.workdir.clone()).collect();
+    let last = name.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let is_program = |path: &RawPath| -> Result<bool, RootfsError> {
+        let end = chase(rootfs, path)?.end;
+        Ok(matches!(end, Ok((_, node)) if node.kind == Kind::File && node.mode & 0o111 != 0))
+    };
+    for directory in &directories {
+        let path = directory.join(last);
+        if is_program(&path)? {
+            return Ok(Some(path));
+        }
+    }
+    for directory in &directories {
+        let Ok((real, node)) = chase(rootfs, directory)?.end else { continue };
+        if node.kind != Kind::Directory {
+            continue;
+        }
+        let names = rootfs.read_dir(&real)?;
+        let names = names.iter().filter_map(|name| str::from_utf8(name).ok());
+        let near = str::from_utf8(last).ok().and_then(|last| nearest(last, names));
+        if let Some(near) = near.map(str::as_bytes)
+            && is_program(&directory.join(near))?
+        {
+            return Ok(Some(if is_path { directory.join(near) } else { RawPath::new(near) }));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the code of the error that nothing is at a path.
@@ -480,19 +573,45 @@ fn listed<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rootfs::{MemoryRootfs, Node};
 
     #[test]
     fn a_program_that_is_not_there_has_its_name_in_the_message() {
         let said = |name: &str, text: &str| {
             let keep = Keep::Program { name: RawPath::from(name), to: None };
             let origin = Origin::Line { file: "Dockerfile".to_owned(), line: 3, text: text.to_owned() };
-            let (searched, rootfs) = (Vec::new(), "the target".to_owned());
-            Problem::ProgramNotFound { root: Root { keep, origin }, searched, rootfs }.to_string()
+            let (searched, rootfs, nearest) = (Vec::new(), "the target".to_owned(), None);
+            Problem::ProgramNotFound { root: Root { keep, origin }, searched, rootfs, nearest }.to_string()
         };
         assert_eq!(said("/x", "CMD [\"/x\"]"), "`CMD [\"/x\"]` (Dockerfile:3) is not in the target");
         assert_eq!(
             said("/bin/sh", "CMD x --version"),
             "`/bin/sh`, which `CMD x --version` (Dockerfile:3) runs, is not in the target"
         );
+    }
+
+    #[test]
+    fn a_program_that_may_be_meant_is_found() {
+        let mut rootfs = MemoryRootfs::new("the target");
+        let programs = ["/usr/local/bin/app", "/usr/bin/bash", "/go/hello", "/srv/serve"];
+        for (path, mode) in programs.map(|path| (path, 0o755)).into_iter().chain([("/srv/data.txt", 0o644)]) {
+            let path = RootPath::from_normal(path.as_bytes()).unwrap();
+            rootfs.insert(&path, Node { mode, ..Node::file(0) }, Vec::new());
+        }
+        let path = ["/usr/local/bin", "/usr/bin"].map(RawPath::from).into();
+        let search = Search { path, workdir: Some(RawPath::from("/go")), ..Search::standard() };
+        for (name, expected) in [
+            ("/usr/bin/app", Some("/usr/local/bin/app")),
+            ("/hello", Some("/go/hello")),
+            ("/go/helo", Some("/go/hello")),
+            ("/srv/sevre", Some("/srv/serve")),
+            ("/srv/data.tx", None),
+            ("bsah", Some("bash")),
+            ("ap", Some("app")),
+            ("push", None),
+        ] {
+            let found = nearest_program(&RawPath::from(name), &search, &rootfs).unwrap();
+            assert_eq!(found, expected.map(RawPath::from), "{name}");
+        }
     }
 }

@@ -5,9 +5,10 @@ use super::collect::{Collector, Depth};
 use super::place::landing;
 use super::problem::{Problem, ResolveError};
 use crate::closure::{Cause, Demand};
+use crate::explain::Choice;
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Kind, chase};
-use crate::roots::{Keep, Root};
+use crate::roots::{Keep, Origin, Root};
 
 /// Where programs of the user land that lie somewhere by accident.
 const OWN_PROGRAMS: &str = "/usr/local/bin/";
@@ -43,7 +44,7 @@ impl Collector<'_> {
                 self.problems.push(problem);
                 return Ok(None);
             }
-            self.problems.push(Problem::program_not_found(root.clone(), inputs.search, inputs.rootfs));
+            self.problems.push(Problem::program_not_found(root.clone(), inputs.search, inputs.rootfs)?);
             return Ok(None);
         };
         let own = RawPath::from(OWN_PROGRAMS);
@@ -145,7 +146,7 @@ impl Collector<'_> {
     pub(super) fn take_name_services(&mut self) -> Result<(), ResolveError> {
         for name in &self.inputs.selection.nss {
             let library = format!("libnss_{name}.so.2");
-            let cause = Cause::Root(crate::roots::Origin::Argument(format!("--nss {name}")));
+            let cause = Cause::Root(Origin::Choice(Choice::new("nss", name)));
             let mut is_there = false;
             for at in 0..self.linked.len() {
                 // Where a plug-in is loaded, the program is the same, and is asked in its own place.
@@ -156,7 +157,7 @@ impl Collector<'_> {
             // A program without a loader may read nsswitch.conf by itself.
             let is_only_read = self.linked.is_empty() && self.is_service(name)?;
             if !is_there && !is_only_read {
-                self.miss(Problem::NothingMatches { what: library, by: cause.to_string() });
+                self.miss(Problem::NothingMatches { what: library, by: cause });
             }
         }
         Ok(())

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::explain::{Explain, Explanation, Failure};
+use crate::explain::{Choice, Explain, Explanation, Failure, Fix};
 use crate::glob::{Glob, GlobError, escaped};
+use crate::nearest::nearest;
 use crate::path::{RawPath, RootPath};
 
 pub use text::{Fault, RuleFileError};
@@ -194,6 +195,8 @@ pub enum RuleError {
     Unknown {
         /// The name.
         id: String,
+        /// The option that has it.
+        option: &'static str,
         /// A name that is much like it.
         nearest: Option<String>,
     },
@@ -204,7 +207,7 @@ pub enum RuleError {
         id: String,
     },
     /// It needs a value, and has none.
-    #[error("`--with {id}` does not say which")]
+    #[error("the rule `{id}` does not say which")]
     NoValue {
         /// The rule.
         id: String,
@@ -219,18 +222,26 @@ pub enum RuleError {
 
 impl Explain for RuleError {
     fn explain(&self) -> Vec<Explanation> {
+        let with = |value: &str| Choice::new("with", value);
         let (code, fix) = match self {
             Self::Unknown { nearest: Some(nearest), .. } => {
-                ("unknown-rule", format!("did you mean `{nearest}`?"))
+                ("unknown-rule", format!("did you mean `{nearest}`?").into())
             }
             Self::Unknown { nearest: None, .. } => {
-                ("unknown-rule", "docs/rules.md says what rules there are, and how to write one".to_owned())
+                ("unknown-rule", "docs/rules.md says what rules there are, and how to write one".into())
             }
-            Self::TakenAndLeft { id } => ("usage", format!("say either `--with {id}` or `--without {id}`")),
-            Self::NoValue { id } => ("usage", format!("write `--with {id}=NAME`")),
-            Self::Value { id } => ("usage", format!("write `--with {id}`")),
+            Self::TakenAndLeft { id } => (
+                "usage",
+                Fix::from("say either ").choice(with(id)).text(" or ").choice(Choice::new("without", id)),
+            ),
+            Self::NoValue { id } => ("usage", Fix::from("write ").choice(with(&format!("{id}=NAME")))),
+            Self::Value { id } => ("usage", Fix::from("write ").choice(with(id))),
         };
-        vec![Explanation::new(code, self.to_string()).fix(fix)]
+        let about = match self {
+            Self::Unknown { id, option, .. } => Choice::new(option, id),
+            Self::TakenAndLeft { id } | Self::NoValue { id } | Self::Value { id } => with(id),
+        };
+        vec![Explanation::new(code, self.to_string()).about(about).fix(fix)]
     }
 
     fn failure(&self) -> Failure {
@@ -285,7 +296,7 @@ impl Catalogue {
     /// # Errors
     /// [`RuleError::Unknown`], with the name that is nearest.
     pub fn rule(&self, id: &str) -> Result<&Rule, RuleError> {
-        self.rules.iter().find(|rule| rule.id == id).ok_or_else(|| self.unknown(id))
+        self.rules.iter().find(|rule| rule.id == id).ok_or_else(|| unknown(id, "with", self.ids()))
     }
 
     /// Checks that `id` is a rule or another [part](PARTS) of images that can be left out.
@@ -293,15 +304,20 @@ impl Catalogue {
     /// # Errors
     /// [`RuleError::Unknown`], with the name that is nearest.
     pub fn check(&self, id: &str) -> Result<(), RuleError> {
-        if PARTS.contains(&id) { Ok(()) } else { self.rule(id).map(drop) }
+        match self.ids().chain(PARTS).any(|known| known == id) {
+            true => Ok(()),
+            false => Err(unknown(id, "without", self.ids().chain(PARTS))),
+        }
     }
 
-    fn unknown(&self, id: &str) -> RuleError {
-        let names = self.rules.iter().map(|rule| rule.id.as_str()).chain(PARTS);
-        let distance = |name: &&str| strsim::damerau_levenshtein(name, id);
-        let nearest = names.min_by_key(distance).filter(|name| distance(name) <= 1 + id.len() / 3);
-        RuleError::Unknown { id: id.to_owned(), nearest: nearest.map(str::to_owned) }
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.id.as_str())
     }
+}
+
+/// Returns that `option` names a rule `id` which is not among `known`.
+fn unknown<'a>(id: &str, option: &'static str, known: impl Iterator<Item = &'a str>) -> RuleError {
+    RuleError::Unknown { id: id.to_owned(), option, nearest: nearest(id, known).map(str::to_owned) }
 }
 
 impl Rule {

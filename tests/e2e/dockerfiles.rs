@@ -67,7 +67,7 @@ struct Broken {
     message: &'static str,
 }
 
-const BROKEN: [Broken; 8] = [
+const BROKEN: [Broken; 11] = [
     Broken {
         name: "no-such-program",
         lines: &["6 | >>> ENTRYPOINT [\"/bin/bsah\"]"],
@@ -83,12 +83,32 @@ const BROKEN: [Broken; 8] = [
             why: looked in `/lib/x86_64-linux-gnu/libtinfo.so.6` (ld.so.cache), `/lib/x86_64-linux-gnu`, \
             `/usr/lib/x86_64-linux-gnu`, `/lib`, `/usr/lib`\n    \
             fix: install the package that has it in the source\n    \
-            fix: or accept the gap with `--allow-missing libtinfo.so.6`\n",
+            fix: or accept the gap with `LABEL minimage.allow-missing=libtinfo.so.6`\n",
     },
     Broken {
         name: "unknown-label",
         lines: &["3 | >>> LABEL minimage.wiht=\"tzdata\""],
         message: "InvalidArgument: error[unknown-option]: there is no option `wiht`\n    fix: did you mean `with`?\n",
+    },
+    Broken {
+        name: "wrong-rule",
+        lines: &["7 | >>>     minimage.with=\"tzdaat\""],
+        message: "InvalidArgument: error[unknown-rule]: there is no rule called `tzdaat`\n  \
+            where: `minimage.with=\"tzdaat\"` (Dockerfile:7)\n    fix: did you mean `tzdata`?\n",
+    },
+    Broken {
+        name: "unknown-group",
+        lines: &["4 | >>> USER root:nogrp"],
+        message: "InvalidArgument: error[unknown-group]: the rootfs has no group called `nogrp`\n  \
+            where: `USER root:nogrp` (Dockerfile:4)\n    why: looked in `/etc/group` of the source\n    \
+            fix: did you mean `nogroup`?\n    fix: add the group there, or give a number\n",
+    },
+    Broken {
+        name: "program-elsewhere",
+        lines: &["5 | >>> ENTRYPOINT [\"./sevre\"]"],
+        message: "InvalidArgument: error[program-not-found]: `/app/sevre`, which `ENTRYPOINT [\"./sevre\"]` \
+            (Dockerfile:5) runs, is not in the target\n    fix: did you mean `/app/serve`?\n    \
+            fix: install it in the source, or give its path\n",
     },
     Broken {
         name: "bad-mode",

@@ -61,7 +61,7 @@ fn problems_of_a_project_are_told_at_their_lines() {
             "2 | >>> program = 'bsah'\n",
             "error[program-not-found]: `program = \"bsah\"` (minimage.toml:2) is not in `debian:bookworm`\n    \
                 why: looked in `/usr/local/sbin`, `/usr/local/bin`, `/usr/sbin`, `/usr/bin`, `/sbin`, `/bin`\n    \
-                fix: install it in the source, or give its path\n",
+                fix: did you mean `bash`?\n    fix: install it in the source, or give its path\n",
         ),
         (
             "# syntax=minimage\nprogram = 'bash'\nfrom = 'none:none'\n",
