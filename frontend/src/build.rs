@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::rc::Rc;
 
 use minimage::oci::Reference as ImageReference;
 use minimage::spec::{Epoch, EpochError};
@@ -12,6 +13,7 @@ use thiserror::Error;
 use crate::blame::{self, range};
 use crate::config::{ConfigError, ImageConfig};
 use crate::gateway::{Gateway, GatewayError};
+use crate::inputs::Inputs;
 use crate::llb::{Graph, Keys, LlbError, Over, Reuse, Step};
 use crate::options::Options;
 use crate::proto::{
@@ -57,8 +59,8 @@ pub(crate) enum ServeError {
         /// What it would have to be able to do.
         capability: &'static str,
     },
-    /// What the client passed in as the build file is nothing that can be built.
-    #[error("the build file that the client passes in cannot be read")]
+    /// What the client passed in is nothing that can be built.
+    #[error("what the client passes in by name cannot be read")]
     Input {
         /// What is wrong.
         source: prost::DecodeError,
@@ -134,6 +136,7 @@ pub(crate) type Minimised = (Reference, ImageConfig);
 pub(crate) struct Build<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) options: &'a Options,
+    pub(crate) inputs: Rc<Inputs>,
     daemon: PingResponse,
 }
 
@@ -158,7 +161,9 @@ impl<'a> Build<'a> {
                 return Err(ServeError::Capability { capability });
             }
         }
-        Ok(Self { gateway, options, daemon })
+        let inputs = Inputs::read(gateway.inputs()?.definitions);
+        let inputs = Rc::new(inputs.map_err(|source| ServeError::Input { source })?);
+        Ok(Self { gateway, options, inputs, daemon })
     }
 
     /// Returns the result whose images are what `minimise` makes of `images`, those of `stock`.
@@ -220,7 +225,8 @@ impl<'a> Build<'a> {
                     Some(text) => Some(Epoch::parse(&String::from_utf8_lossy(text))?),
                     None => self.options.epoch()?,
                 };
-                let graph = Graph::read(reference.definition.clone().unwrap_or_default())?;
+                let definition = reference.definition.clone().unwrap_or_default();
+                let graph = Graph::with_inputs(definition, Rc::clone(&self.inputs))?;
                 let epoch = epoch.unwrap_or_default();
                 Ok(StockImage { platform, config_key, config, epoch, graph })
             })

@@ -1,16 +1,19 @@
 //! The definition of a build -> what its target copied, added and made, and the same definition with our step on top.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use minimage::oci::Digest;
 use prost::Message;
 use thiserror::Error;
 
+use crate::inputs::Inputs;
 use crate::proto::{
     Copy, Definition, Exec, ExecMeta, FileAction, FileOperation, Flag, Input, Location, Locations, MakeFile,
     Merge, MergeInput, Mount, Operation, OperationHead, OperationKind, OperationMetadata, Pair, Platform,
     Range, SourceInfo, SourceOperation, value,
 };
+use crate::request::{META, OUTPUT};
 
 /// How many operations lie on the way from a target to its base at most: more than any build file has lines.
 const DEPTH_MAX: usize = 100_000;
@@ -40,6 +43,10 @@ pub(crate) struct Graph {
     operations: HashMap<String, Operation>,
     /// What the definition is for; `None` for an empty root filesystem.
     head: Option<Input>,
+    /// What the client passed in, of which parts of the definition are.
+    inputs: Rc<Inputs>,
+    /// The place of the build file among the files that operations come from.
+    build_file: Option<i32>,
 }
 
 /// What one target is made of, above its base.
@@ -71,17 +78,28 @@ pub(crate) enum PartKind {
 
 impl Graph {
     /// Returns the graph of `definition`, whose last operation only points at what is wanted.
-    pub(crate) fn read(mut definition: Definition) -> Result<Self, LlbError> {
+    pub(crate) fn read(definition: Definition) -> Result<Self, LlbError> {
+        Self::with_inputs(definition, Rc::default())
+    }
+
+    /// Returns the graph of `definition`, parts of which are of `inputs`.
+    pub(crate) fn with_inputs(mut definition: Definition, inputs: Rc<Inputs>) -> Result<Self, LlbError> {
         let decode = |bytes: &[u8]| Operation::decode(bytes).map_err(|source| LlbError::Operation { source });
         let head = match definition.operations.pop() {
             Some(terminal) => decode(&terminal)?.inputs.into_iter().next(),
             None => None,
         };
         let mut operations = HashMap::new();
+        let mut build_file = None;
         for bytes in &definition.operations {
-            operations.insert(Digest::of(bytes).to_string(), decode(bytes)?);
+            let digest = Digest::of(bytes).to_string();
+            // Inputs have lines of their own build files.
+            if build_file.is_none() && !inputs.has(&digest) {
+                build_file = locations(&definition, &digest).first().map(|location| location.source);
+            }
+            operations.insert(digest, decode(bytes)?);
         }
-        Ok(Self { definition, operations, head })
+        Ok(Self { definition, operations, head, inputs, build_file })
     }
 
     /// Returns what the definition is for.
@@ -103,7 +121,7 @@ impl Graph {
             let operation = self.operation(&input.digest)?;
             at = if let Some(file) = &operation.file {
                 self.actions(&input, operation, &file.actions, &mut newest_first)?
-            } else if let Some(exec) = &operation.exec {
+            } else if let Some(exec) = operation.exec.as_ref().filter(|exec| !is_ours(exec)) {
                 target.was_run = true;
                 let mount = exec.mounts.iter().find(|mount| mount.output == input.index);
                 mount.map_or(Ok(None), |mount| input_of(operation, mount.input))?
@@ -170,11 +188,11 @@ impl Graph {
     pub(crate) fn is_rootfs(&self, head: &Input) -> Result<bool, LlbError> {
         let target = self.target(head)?;
         let Some(base) = &target.base else { return Ok(target.was_run) };
-        let identifier = self.operation(&base.digest)?.source.as_ref().map(|source| &source.identifier);
-        let is_image = identifier.is_some_and(|identifier| {
-            identifier.starts_with("docker-image://") || identifier.starts_with("oci-layout://")
+        let base = self.operation(&base.digest)?;
+        let is_image = base.source.as_ref().is_some_and(|source| {
+            source.identifier.starts_with("docker-image://") || source.identifier.starts_with("oci-layout://")
         });
-        Ok(is_image || target.was_run)
+        Ok(is_image || base.exec.is_some() || target.was_run)
     }
 
     /// Returns whether the tree at `head` is a directory of the client.
@@ -193,11 +211,12 @@ impl Graph {
 
     /// Returns what messages call the tree at `head`, which a build is for: its stage, if that has a name.
     pub(crate) fn target_name(&self, head: &Input) -> String {
-        match self.operations.get(&head.digest).map(|operation| operation.source.is_some()) {
-            Some(false) if self.stage_of(&head.digest).is_some_and(|stage| !stage.is_empty()) => {
-                format!("stage {}", self.stage_name(head))
-            }
-            _ => "the target".to_owned(),
+        let is_made_here =
+            self.operations.get(&head.digest).is_some_and(|operation| operation.source.is_none())
+                && !self.inputs.has(&head.digest);
+        match self.stage_of(&head.digest).filter(|stage| is_made_here && !stage.is_empty()) {
+            Some(stage) => format!("stage {stage}"),
+            None => "the target".to_owned(),
         }
     }
 
@@ -212,13 +231,16 @@ impl Graph {
         position.contains('/').then(|| stage.to_owned())
     }
 
-    /// Returns what the build file calls the tree at `head`: the stage that its operations are named after, else the
-    /// image or context that it is.
+    /// Returns what the build file calls the tree at `head`: what was passed in by its name, the stage that its operations
+    /// are named after, else the image or context that it is.
     pub(crate) fn stage_name(&self, head: &Input) -> String {
         let mut at = Some(head.clone());
         for _ in 0..DEPTH_MAX {
             let Some(input) = at else { break };
             let Some(operation) = self.operations.get(&input.digest) else { break };
+            if let Some(name) = self.inputs.name(&input) {
+                return name.to_owned();
+            }
             if let Some(stage) = self.stage_of(&input.digest).filter(|stage| !stage.is_empty()) {
                 return stage;
             }
@@ -236,16 +258,27 @@ impl Graph {
 
     /// Returns the build file, which the definition carries for error messages.
     pub(crate) fn build_file(&self) -> Option<&SourceInfo> {
-        self.definition.source.as_ref()?.infos.first()
+        self.definition.source.as_ref()?.infos.get(usize::try_from(self.build_file?).ok()?)
     }
 
     /// Returns the lines of the build file that the operation `digest` comes from.
     pub(crate) fn ranges(&self, digest: &str) -> Vec<Range> {
-        let locations = self.definition.source.as_ref().and_then(|source| value(&source.locations, digest));
-        let locations = locations.and_then(|bytes| Locations::decode(bytes).ok()).unwrap_or_default();
-        let of_build_file = locations.locations.into_iter().filter(|location| location.source == 0);
+        let locations = locations(&self.definition, digest).into_iter();
+        let of_build_file = locations.filter(|location| Some(location.source) == self.build_file);
         of_build_file.flat_map(|location| location.ranges).collect()
     }
+}
+
+/// Returns the lines, of whichever files, that the operation `digest` comes from.
+fn locations(definition: &Definition, digest: &str) -> Vec<Location> {
+    let bytes = definition.source.as_ref().and_then(|source| value(&source.locations, digest));
+    bytes.and_then(|bytes| Locations::decode(bytes).ok()).unwrap_or_default().locations
+}
+
+/// Returns whether `exec` is the step of a build with minimage: what it makes is an image as any other, of whose making
+/// nothing is known.
+fn is_ours(exec: &Exec) -> bool {
+    [OUTPUT, META].iter().all(|path| exec.mounts.iter().any(|mount| mount.dest == *path && mount.input == -1))
 }
 
 /// Returns the input with this index; `None` stands for an empty tree.
@@ -398,6 +431,7 @@ impl Graph {
     pub(crate) fn show_instead(&mut self, file: &SourceInfo, lines: Option<Range>) {
         let Some(source) = &mut self.definition.source else { return };
         source.infos = vec![file.clone()];
+        self.build_file = Some(0);
         let locations = Locations {
             locations: lines.into_iter().map(|range| Location { source: 0, ranges: vec![range] }).collect(),
         };
@@ -456,11 +490,11 @@ impl Graph {
         let digest = Digest::of(&bytes).to_string();
         self.definition.operations.push(bytes);
         self.definition.metadata.push(Pair::new(digest.as_str(), metadata.encode_to_vec()));
-        if let (Some(source), Some(ranges)) = (&mut self.definition.source, ranges)
-            && !source.infos.is_empty()
+        if let (Some(file), Some(ranges)) = (self.build_file, ranges)
+            && let Some(source) = &mut self.definition.source
             && !ranges.is_empty()
         {
-            let locations = Locations { locations: vec![Location { source: 0, ranges }] };
+            let locations = Locations { locations: vec![Location { source: file, ranges }] };
             source.locations.push(Pair::new(digest.as_str(), locations.encode_to_vec()));
         }
         Input { digest, index: 0 }
@@ -492,7 +526,7 @@ fn metadata(name: &str, reuse: Reuse, caps: &[&str]) -> OperationMetadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::MakePath;
+    use crate::proto::{MakePath, Source};
 
     /// A definition in the making.
     #[derive(Default)]
@@ -605,6 +639,55 @@ mod tests {
         let graph = sketch.graph(&head);
         assert_eq!(parts(&graph), ["/1 from build", "/2 from build", "/3 from build"]);
         assert_eq!(graph.target(&head).unwrap().base, Some(base));
+    }
+
+    #[test]
+    fn inputs_have_names_and_lines_of_their_own() {
+        let at = |source| Locations { locations: vec![Location { source, ranges: vec![Range::default()] }] };
+        let mut sketch = Sketch::default();
+        let passed = sketch.run("[build 2/2] RUN make", &Input::default());
+        let mut passed_in = sketch.definition.clone();
+        let terminal = OperationHead { inputs: vec![passed.clone()], platform: None };
+        passed_in.operations.push(terminal.encode_to_vec());
+        let inputs = Inputs::read(vec![Pair::new("context:base", passed_in.encode_to_vec())]).unwrap();
+
+        let own = sketch.copy("[stage-0 1/1] COPY", None, &passed, &["/a"]);
+        let infos = ["Theirs", "Dockerfile"]
+            .map(|name| SourceInfo { filename: name.to_owned(), ..SourceInfo::default() });
+        let locations = [(&passed, 0), (&own, 1)]
+            .map(|(input, source)| Pair::new(input.digest.as_str(), at(source).encode_to_vec()));
+        sketch.definition.source = Some(Source { locations: locations.into(), infos: infos.into() });
+        let definition = sketch.graph(&own).definition_of(&own);
+        let mut graph = Graph::with_inputs(definition, Rc::new(inputs)).unwrap();
+        assert_eq!(graph.build_file().unwrap().filename, "Dockerfile");
+        assert_eq!((graph.ranges(&own.digest).len(), graph.ranges(&passed.digest).len()), (1, 0));
+        assert_eq!((&*graph.stage_name(&passed), &*graph.target_name(&passed)), ("base", "the target"));
+        assert_eq!((&*graph.stage_name(&own), &*graph.target_name(&own)), ("stage-0", "stage stage-0"));
+        let pushed = graph.push(
+            &OperationHead::default(),
+            &OperationKind::default(),
+            &metadata("", Reuse::Allowed, &[]),
+            Some(vec![Range::default()]),
+        );
+        assert_eq!(super::locations(&graph.definition, &pushed.digest), at(1).locations);
+    }
+
+    #[test]
+    fn what_minimage_made_is_an_image() {
+        let mut sketch = Sketch::default();
+        let debian = sketch.image("docker-image://debian");
+        let mount =
+            |dest: &str, input, output| Mount { dest: dest.to_owned(), input, output, ..Mount::default() };
+        let mounts = vec![mount("/", 0, -1), mount("/src", 0, -1), mount(OUTPUT, -1, 0), mount(META, -1, 1)];
+        let exec = Some(Exec { mounts, ..Exec::default() });
+        let made = sketch.add("", Operation { inputs: vec![debian.clone()], exec, ..Operation::default() });
+        let ran = sketch.run("[2/2] RUN x", &made);
+        let graph = sketch.graph(&ran);
+        for (head, was_run) in [(&made, false), (&ran, true)] {
+            let target = graph.target(head).unwrap();
+            assert_eq!((target.base, target.was_run), (Some(made.clone()), was_run));
+            assert!(graph.is_rootfs(head).unwrap());
+        }
     }
 
     #[test]

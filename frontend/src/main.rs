@@ -7,6 +7,7 @@ mod options;
 mod instructions;
 mod settings;
 mod request;
+mod inputs;
 mod llb;
 mod blame;
 mod config;

@@ -26,9 +26,9 @@ const LOCAL: &str = "dockerfile";
 const OF_DOCKERFILE: [&str; 6] =
     ["context", "contextkey", "contextsubdir", "dockerfilekey", "filename", "target"];
 
-/// Builds what the project file `name` says; `inputs` are what the client passed in.
-pub(crate) fn build(build: &Build<'_>, name: &str, inputs: &[Pair]) -> Result<SolveResult, ServeError> {
-    let file = load(build, name, inputs)?;
+/// Builds what the project file `name` says.
+pub(crate) fn build(build: &Build<'_>, name: &str) -> Result<SolveResult, ServeError> {
+    let file = load(build, name)?;
     let findings =
         |problems: Vec<Finding>| ServeError::Findings(Box::new(blame::status(&problems, Some(&file))));
     let settings = settings(build, &file).map_err(findings)?;
@@ -90,10 +90,10 @@ fn minimised(
 }
 
 /// Returns the project file `name`, and how it was loaded.
-fn load(build: &Build<'_>, name: &str, inputs: &[Pair]) -> Result<SourceInfo, ServeError> {
+fn load(build: &Build<'_>, name: &str) -> Result<SourceInfo, ServeError> {
     let key = build.options.value("dockerfilekey").unwrap_or(LOCAL);
-    let definition = match inputs.iter().find(|input| input.key == key) {
-        Some(input) => Definition::decode(input.bytes()).map_err(|source| ServeError::Input { source })?,
+    let definition = match build.inputs.definition(key) {
+        Some(bytes) => Definition::decode(bytes).map_err(|source| ServeError::Input { source })?,
         None if build.options.value("context").is_some() => return Err(ServeError::RemoteProject),
         None => {
             let mut graph = Graph::default();

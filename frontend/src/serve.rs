@@ -18,16 +18,15 @@ use crate::settings::{self, Base, Given, Mode, Settings, Written, Wrong};
 /// Builds what `options` ask for.
 pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult, ServeError> {
     let build = Build::new(gateway, options)?;
-    let inputs = gateway.inputs()?.definitions;
     let is_request = options.value("requestid").is_some();
     if let Some(name) = options.project_file().filter(|_| !is_request) {
-        return project::build(&build, name, &inputs);
+        return project::build(&build, name);
     }
     let stock = gateway.solve(SolveRequest {
         frontend: STOCK.to_owned(),
         options: options.forwarded(),
         cache_imports: options.cache_imports(),
-        inputs,
+        inputs: build.inputs.definitions.clone(),
         ..SolveRequest::default()
     })?;
     if is_request { Ok(stock) } else { build.minimised(stock) }

@@ -261,6 +261,12 @@ impl Builder {
         Outcome::of(self.command(context, "plain").args(words))
     }
 
+    /// Builds with inputs and more `words` for the client that has words for them.
+    pub(crate) fn build_with_inputs(&self, words: &[&str]) -> Outcome {
+        let mut command = sandbox().command("frontend-inputs");
+        Outcome::of(command.arg("--addr").arg(format!("unix://{}", self.socket.display())).args(words))
+    }
+
     /// Builds the Dockerfile in `context`, which must succeed. Returns what is exported, which lies in the workspace.
     pub(crate) fn layout(&self, workspace: &Workspace, context: &Path, words: &[&str]) -> Layout {
         let archive = workspace.path(format!("image-{}.tar", unique()));

@@ -83,9 +83,9 @@ if [ "$(cat "$tools/bin/crane.version" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" >"$tools/bin/crane.version"
 fi
 
-wanted=$(sha256sum <"$here/tools/buildkit/go.sum")
+wanted=$(cat "$here"/tools/buildkit/{go.sum,frontend-inputs/main.go} | sha256sum)
 if [ "$(cat "$tools/bin/buildkit.version" 2>/dev/null)" != "$wanted" ]; then
-    echo "building buildkitd and buildctl"
+    echo "building buildkitd, buildctl and a client with inputs"
     mkdir -p "$tools/bin"
     (cd "$here/tools/buildkit" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/bin/" tool)
     echo "$wanted" >"$tools/bin/buildkit.version"

@@ -26,6 +26,7 @@ mod errors;
 mod features;
 mod hostile;
 mod images;
+mod inputs;
 mod load;
 mod loader_cache;
 mod own_image;

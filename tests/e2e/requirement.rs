@@ -27,8 +27,10 @@ pub(crate) const CRUN: Component = Component { name: "crun", programs: &["crun"]
 /// A second registry and another client, built by `install.sh`.
 pub(crate) const CRANE: Component = Component { name: "crane", programs: &["crane"] };
 /// Built by `install.sh`, as no distribution of today has it.
-pub(crate) const BUILDKIT: Component =
-    Component { name: "buildkit", programs: &["buildkitd", "buildctl", "newuidmap", "runc"] };
+pub(crate) const BUILDKIT: Component = Component {
+    name: "buildkit",
+    programs: &["buildkitd", "buildctl", "frontend-inputs", "newuidmap", "runc"],
+};
 /// The root filesystem of a small Debian with a few programs, made by `install.sh`.
 pub(crate) const DEBIAN: Component = Component { name: "debian", programs: &[] };
 /// The root filesystem of a Debian with compilers, made by `install.sh`.
