@@ -1,5 +1,6 @@
 //! The image config that the stock frontend made -> the roots in it, and the config of what is left.
 
+use minimage::formats::shell;
 use minimage::spec::{Epoch, STANDARD_PATH};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -114,31 +115,28 @@ impl ImageConfig {
         for (index, (keyword, words)) in
             [("ENTRYPOINT", entrypoint.as_slice()), ("CMD", cmd.as_slice())].into_iter().enumerate()
         {
-            let Some((first, rest)) = words.split_first() else { continue };
+            let Some(first) = words.first() else { continue };
             let program = self.in_workdir(first);
             // After an entrypoint, the command is its arguments; often it runs them.
             match index == 0 || entrypoint.is_empty() {
                 true => push(keyword, What::Program(program)),
                 false => push(keyword, What::Word(program)),
             }
-            for word in shell_words(first, rest) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            for word in started(&words) {
                 push(keyword, What::Command(word));
             }
         }
+        let mut check = |words: &[&str]| {
+            let Some(first) = words.first() else { return };
+            push("HEALTHCHECK", What::Program(self.in_workdir(first)));
+            for word in started(words) {
+                push("HEALTHCHECK", What::Command(word));
+            }
+        };
         match health.as_slice() {
-            ["CMD", first, rest @ ..] => {
-                push("HEALTHCHECK", What::Program(self.in_workdir(first)));
-                let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
-                for word in shell_words(first, &rest) {
-                    push("HEALTHCHECK", What::Command(word));
-                }
-            }
-            ["CMD-SHELL", command] => {
-                push("HEALTHCHECK", What::Program("/bin/sh".to_owned()));
-                for word in command_words(command) {
-                    push("HEALTHCHECK", What::Command(word));
-                }
-            }
+            ["CMD", words @ ..] => check(words),
+            ["CMD-SHELL", command] => check(&["/bin/sh", "-c", *command]),
             _ => {}
         }
         if self.workdir() != "/" {
@@ -173,20 +171,10 @@ impl ImageConfig {
     }
 }
 
-/// Returns the programs that the words `program rest...` run besides the program, if that is a shell with a script.
-fn shell_words(program: &str, rest: &[String]) -> Vec<String> {
-    let name = program.rsplit('/').next().unwrap_or(program);
-    let is_shell = ["sh", "bash", "dash", "ash", "ksh", "zsh"].contains(&name);
-    let script = rest.windows(2).find(|words| words[0].starts_with('-') && words[0].ends_with('c'));
-    match script {
-        Some([_, script]) if is_shell => command_words(script),
-        _ => Vec::new(),
-    }
-}
-
-fn command_words(script: &str) -> Vec<String> {
-    let words = minimage::formats::shell::command_words(script.as_bytes());
-    words.into_iter().filter_map(|word| String::from_utf8(word).ok()).collect()
+/// Returns the programs that a command with `words` starts besides its own.
+fn started(words: &[&str]) -> Vec<String> {
+    let started = shell::started_words(words).into_iter().filter_map(|word| String::from_utf8(word).ok());
+    started.filter(|word| words.first() != Some(&word.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -240,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_shell_form_runs_the_shell_and_its_words() {
-        let config = config(json!({ "Cmd": ["/bin/sh", "-c", "redis-server --port 1 | tee /log"] }));
+        let config = config(json!({ "Cmd": ["/bin/sh", "-c", "sh -c 'redis-server --port 1' | tee /log"] }));
         let roots: Vec<_> =
             config.roots(&Instructions::of(None, None)).into_iter().map(|root| root.what).collect();
         assert_eq!(
@@ -248,6 +236,7 @@ mod tests {
             [
                 What::Program("/bin/sh".into()),
                 What::Command("redis-server".into()),
+                What::Command("sh".into()),
                 What::Command("tee".into())
             ]
         );

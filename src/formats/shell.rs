@@ -3,6 +3,7 @@
 //! No shell is imitated: variables, functions and `eval` stay unknown. Command substitutions are scripts of their own.
 //! What is found is looked up later, and what is not found is only a warning.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// How much of a script is read, in bytes.
@@ -99,6 +100,8 @@ const RUNNERS: [&str; 12] = [
 ];
 /// The same with a user before the command.
 const RUNNERS_AS: [&str; 2] = ["gosu", "su-exec"];
+/// Programs that run the script among their arguments.
+const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
 /// The arguments of `find` after which a command follows.
 const FINDERS_COMMANDS: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
 /// The options of those that take the next word.
@@ -107,22 +110,26 @@ const RUNNERS_OPTIONS: [&str; 9] = ["-C", "-E", "-I", "-a", "-c", "-d", "-k", "-
 /// Returns the literal command words of `script`, each once, sorted. Names of functions that it defines are left out.
 pub fn command_words(script: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Found::default();
-    let mut unread = vec![Part::Script(script)];
-    let mut left = script.len().saturating_mul(DEPTH_MAX);
-    while let Some(part) = unread.pop()
-        && left > 0
-    {
-        let (Part::Script(text) | Part::Text(text)) = part;
-        left = left.saturating_sub(text.len());
-        let mut scanner = Scanner { rest: text, heredocs: Vec::new(), parts: Vec::new() };
-        match part {
-            Part::Script(_) => found.read(&mut scanner),
-            Part::Text(_) => scanner.skip_text(),
-        }
-        unread.extend(scanner.parts);
+    found.read_all(Cow::Borrowed(script));
+    found.into_words()
+}
+
+/// Returns the programs that the command with these `words` starts, its own among them, as [`command_words`] does.
+pub fn started_words(words: &[&str]) -> Vec<Vec<u8>> {
+    let mut found = Found::default();
+    let mut position = Position::Command;
+    for word in words {
+        position = match position {
+            // No shell reads it.
+            Position::Command if OPENERS.contains(word) || is_assignment(word) => Position::Argument,
+            Position::Script => {
+                found.read_all(Cow::Borrowed(word.as_bytes()));
+                Position::Argument
+            }
+            position => found.read_word(position, Some(*word)),
+        };
     }
-    let Found { words, functions } = found;
-    words.into_iter().filter(|word| !functions.contains(word)).collect()
+    found.into_words()
 }
 
 /// Where in a command the next word stands.
@@ -136,6 +143,12 @@ enum Position {
     RunnerValue,
     /// Among the arguments of `find`.
     Finder,
+    /// Among the options of a shell.
+    Shell,
+    /// After an option of a shell that takes this word.
+    ShellValue,
+    /// Where a shell takes its script from.
+    Script,
     /// Among its arguments.
     Argument,
 }
@@ -145,9 +158,38 @@ enum Position {
 struct Found {
     words: BTreeSet<Vec<u8>>,
     functions: BTreeSet<Vec<u8>>,
+    /// Scripts in words, for other shells.
+    scripts: Vec<Vec<u8>>,
 }
 
 impl Found {
+    /// Reads `script`, and what is a script in it.
+    fn read_all(&mut self, script: Cow<'_, [u8]>) {
+        let mut left = script.len().saturating_mul(DEPTH_MAX);
+        let mut scripts = vec![script];
+        while let Some(script) = scripts.pop() {
+            let mut unread = vec![Part::Script(&script)];
+            while let Some(part) = unread.pop()
+                && left > 0
+            {
+                let (Part::Script(text) | Part::Text(text)) = part;
+                left = left.saturating_sub(text.len());
+                let mut scanner = Scanner { rest: text, heredocs: Vec::new(), parts: Vec::new() };
+                match part {
+                    Part::Script(_) => self.read(&mut scanner),
+                    Part::Text(_) => scanner.skip_text(),
+                }
+                unread.extend(scanner.parts);
+            }
+            scripts.extend(self.scripts.drain(..).map(Cow::Owned));
+        }
+    }
+
+    fn into_words(self) -> Vec<Vec<u8>> {
+        let Self { words, functions, .. } = self;
+        words.into_iter().filter(|word| !functions.contains(word)).collect()
+    }
+
     /// Reads the script before `scanner`.
     fn read(&mut self, scanner: &mut Scanner<'_>) {
         let mut position = Position::Command;
@@ -170,8 +212,12 @@ impl Found {
                     position = Position::Command;
                 }
                 Token::Redirection => scanner.skip_word(),
+                Token::Word(word) if position == Position::Script => {
+                    self.scripts.push(word.text);
+                    position = Position::Argument;
+                }
                 Token::Word(word) => {
-                    let text = word.literal.as_deref().and_then(|literal| str::from_utf8(literal).ok());
+                    let text = word.literal().and_then(|literal| str::from_utf8(literal).ok());
                     if is_case_pattern {
                         is_case_pattern = text != Some("esac");
                         continue;
@@ -192,7 +238,7 @@ impl Found {
                         self.functions.extend(scanner.next_literal());
                     }
                     position = self.read_word(position, text);
-                    previous = word.literal;
+                    previous = word.into_literal();
                 }
             }
         }
@@ -201,28 +247,46 @@ impl Found {
     /// Reads a word at `position`, `None` if it is only known at run time; returns where the next one stands.
     fn read_word(&mut self, position: Position, text: Option<&str>) -> Position {
         let Some(text) = text else {
-            // A user may be a variable, and the command after it plain.
-            return if position == Position::RunnerValue { Position::Runner } else { Position::Argument };
+            return match position {
+                // A user may be a variable, and the command after it plain.
+                Position::RunnerValue => Position::Runner,
+                Position::ShellValue => Position::Shell,
+                _ => Position::Argument,
+            };
         };
         let is_number = text.starts_with(|first: char| first.is_ascii_digit());
         match position {
-            Position::Argument | Position::Finder => return position,
+            Position::Argument | Position::Finder | Position::Script => return position,
             Position::RunnerValue => return Position::Runner,
+            Position::ShellValue => return Position::Shell,
+            Position::Shell => {
+                return match text {
+                    "-o" | "+o" => Position::ShellValue,
+                    text if text.starts_with('-') && text.ends_with('c') => Position::Script,
+                    text if text.starts_with(['-', '+']) => Position::Shell,
+                    _ => Position::Argument,
+                };
+            }
             Position::Runner if RUNNERS_OPTIONS.contains(&text) => return Position::RunnerValue,
             Position::Runner if text.starts_with('-') || is_number || !is_program_name(text) => {
                 return Position::Runner;
             }
             Position::Runner | Position::Command => {}
         }
-        match text {
+        let name = text.rsplit('/').next().unwrap_or(text);
+        match name {
             _ if OPENERS.contains(&text) || is_assignment(text) || text == "function" => position,
-            _ if RUNNERS.contains(&text) => {
+            _ if RUNNERS.contains(&name) => {
                 if text != "exec" {
                     self.add(text);
                 }
                 Position::Runner
             }
-            _ if RUNNERS_AS.contains(&text) => {
+            _ if SHELLS.contains(&name) => {
+                self.add(text);
+                Position::Shell
+            }
+            _ if RUNNERS_AS.contains(&name) => {
                 self.add(text);
                 Position::RunnerValue
             }
@@ -261,8 +325,21 @@ fn is_program_name(text: &str) -> bool {
 }
 
 struct Word {
-    /// The word, unless something in it is known only at run time.
-    literal: Option<Vec<u8>>,
+    /// What the command gets, with what is known only at run time as it is written.
+    text: Vec<u8>,
+    /// Whether everything in it is known.
+    is_literal: bool,
+}
+
+impl Word {
+    /// Returns the word, unless something in it is known only at run time.
+    fn literal(&self) -> Option<&[u8]> {
+        self.is_literal.then_some(self.text.as_slice())
+    }
+
+    fn into_literal(self) -> Option<Vec<u8>> {
+        self.is_literal.then_some(self.text)
+    }
 }
 
 enum Token {
@@ -362,7 +439,7 @@ impl<'a> Scanner<'a> {
                 self.skip(if strips_tabs { 3 } else { 2 });
                 self.skip_blanks();
                 let word = self.word();
-                self.heredocs.extend(word.literal.map(|end| (end, strips_tabs)));
+                self.heredocs.extend(word.into_literal().map(|end| (end, strips_tabs)));
                 return self.next();
             }
             // `<(command)` is a word that runs a command; what it runs is a command of its own.
@@ -386,7 +463,7 @@ impl<'a> Scanner<'a> {
 
     fn next_literal(&mut self) -> Option<Vec<u8>> {
         match self.next() {
-            Some(Token::Word(word)) => word.literal,
+            Some(Token::Word(word)) => word.into_literal(),
             _ => None,
         }
     }
@@ -401,49 +478,47 @@ impl<'a> Scanner<'a> {
     /// Reads one word. What `$` and backquotes stand for is not known, but for a default: `${PAGER-less}` may well be
     /// `less`.
     fn word(&mut self) -> Word {
-        let mut literal = Vec::new();
+        let mut text = Vec::new();
         let mut unknown: Vec<Option<&[u8]>> = Vec::new();
+        // The length of `text` when something unknown was last added.
+        let mut written = 0;
         let mut quote = None;
         while let Some(byte) = self.peek() {
             match (byte, quote) {
                 (b'\'', Some(b'\'')) | (b'"', Some(b'"')) => quote = None,
-                (byte, Some(b'\'')) => literal.push(byte),
+                (byte, Some(b'\'')) => text.push(byte),
                 (b'\\', _) => {
                     self.skip(1);
                     match self.peek() {
                         Some(b'\n') | None => {}
-                        Some(escaped) => literal.push(escaped),
+                        Some(escaped) => text.push(escaped),
                     }
                 }
-                (b'$', _) => {
-                    unknown.push(self.skip_expansion());
+                (b'$' | b'`', _) => {
+                    let before = self.rest;
+                    let default = if byte == b'$' { self.skip_expansion() } else { self.skip_backquoted() };
+                    unknown.push(default.filter(|_| text.is_empty()));
+                    let len = before.len().saturating_sub(self.rest.len());
+                    text.extend(before.get(..len).unwrap_or_default());
+                    written = text.len();
                     continue;
                 }
-                (b'`', _) => {
-                    unknown.push(None);
-                    self.skip_backquoted();
-                    continue;
-                }
-                (byte, Some(_)) => literal.push(byte),
+                (byte, Some(_)) => text.push(byte),
                 (b'\'' | b'"', None) => quote = Some(byte),
                 (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'<' | b'>', None) => {
                     break;
                 }
-                (byte, None) => literal.push(byte),
+                (byte, None) => text.push(byte),
             }
             self.skip(1);
         }
         // A digit before `<` or `>` is the number of a file, not a word.
-        let is_file_number =
-            matches!(self.peek(), Some(b'<' | b'>')) && literal.iter().all(u8::is_ascii_digit);
-        let literal = match unknown.as_slice() {
-            _ if is_file_number => None,
-            [] => Some(literal),
+        let is_file_number = matches!(self.peek(), Some(b'<' | b'>')) && text.iter().all(u8::is_ascii_digit);
+        match unknown.as_slice() {
             // With anything around it, it is a part of something else.
-            [default] if literal.is_empty() => default.map(<[u8]>::to_vec),
-            _ => None,
-        };
-        Word { literal }
+            [Some(default)] if text.len() == written => Word { text: default.to_vec(), is_literal: true },
+            unknown => Word { text, is_literal: unknown.is_empty() && !is_file_number },
+        }
     }
 
     /// Passes over `$name`, `${…}`, `$(…)` and `$((…))`; returns the value that it has by default.
@@ -482,12 +557,13 @@ impl<'a> Scanner<'a> {
         if open == b'{' { default_of(inside) } else { None }
     }
 
-    /// Passes over `` `…` ``.
-    fn skip_backquoted(&mut self) {
+    /// Passes over `` `…` ``, which has no value by default.
+    fn skip_backquoted(&mut self) -> Option<&'a [u8]> {
         self.skip(1);
         let end = self.rest.iter().position(|byte| *byte == b'`').unwrap_or(self.rest.len());
         self.parts.extend(self.rest.get(..end).map(Part::Script));
         self.skip(end.saturating_add(1));
+        None
     }
 
     /// Passes over everything.
@@ -495,7 +571,7 @@ impl<'a> Scanner<'a> {
         while let Some(byte) = self.peek() {
             match byte {
                 b'$' => drop(self.skip_expansion()),
-                b'`' => self.skip_backquoted(),
+                b'`' => drop(self.skip_backquoted()),
                 _ => self.skip(1),
             }
         }
@@ -575,10 +651,33 @@ mod tests {
             ("diff <(sort a) <(uniq b)", "diff sort uniq"),
             ("ls 'unclosed", "ls"),
             ("[ -x /bin/a ] && /bin/a", "/bin/a"),
+            ("sh -c \"exec app --port $PORT\"; bash -eu -o pipefail -c 'a | b \"$1\"' x", "a app b bash sh"),
+            (
+                "exec gosu x /bin/sh -lc 'bash -c \"one; `two`\"'; sh run.sh -c y",
+                "/bin/sh bash gosu one sh two",
+            ),
+            ("sh -c \"${RUN:-serve}\"; sh -c \"$RUN\"; sh -c", "serve sh"),
         ] {
             let found = command_words(script.as_bytes());
             let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
             assert_eq!(found.join(" "), words, "{script}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_command_start_what_they_say() {
+        for (words, started) in [
+            (&["/bin/sh", "-c", "sh -c \"exec app\" && ls"][..], "/bin/sh app ls sh"),
+            (&["tini", "-g", "--", "gosu", "x", "sh", "-c", "serve $X"], "gosu serve sh tini"),
+            (&["/usr/bin/env", "A=1", "python3", "-c", "import x"], "/usr/bin/env python3"),
+            (&["app", "sh", "-c", "x"], "app"),
+            (&["time", "x"], ""),
+            (&["sh", "-c"], "sh"),
+            (&[], ""),
+        ] {
+            let found = started_words(words);
+            let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
+            assert_eq!(found.join(" "), started, "{words:?}");
         }
     }
 }
