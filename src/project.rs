@@ -23,9 +23,9 @@ const OF_IMAGE: [(&str, Takes); 25] = [
     ("allow-sensitive", Takes::Nothing),
     (ARGUMENTS, Takes::Many),
     ("assume-ldconfig", Takes::Nothing),
-    ("cmd", Takes::One),
+    ("cmd", Takes::Words),
     ("dlopen", Takes::One),
-    ("entrypoint", Takes::One),
+    ("entrypoint", Takes::Words),
     ("env", Takes::Many),
     ("exclude", Takes::Many),
     ("from", Takes::Many),
@@ -90,6 +90,8 @@ pub enum Takes {
     One,
     /// One value, or nothing.
     OneOrNothing,
+    /// A command: one word, or a list of words, which flags take as a JSON array.
+    Words,
     /// Any number of values.
     Many,
 }
@@ -163,7 +165,7 @@ impl Explain for ProjectError {
                         Takes::Nothing => format!("write `{key} = true`"),
                         Takes::One => format!("write `{key} = \"…\"`"),
                         Takes::OneOrNothing => format!("write `{key} = \"…\"` or `{key} = true`"),
-                        Takes::Many => format!("write `{key} = [\"…\", \"…\"]`"),
+                        Takes::Many | Takes::Words => format!("write `{key} = [\"…\", \"…\"]`"),
                     })
                 }
             }
@@ -229,10 +231,11 @@ pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, Pro
 fn values(value: &Spanned<DeValue<'_>>, takes: Takes) -> Option<Option<Vec<String>>> {
     match (value.get_ref(), takes) {
         (DeValue::Boolean(is_on), Takes::Nothing | Takes::OneOrNothing) => Some(is_on.then(Vec::new)),
-        (value, Takes::One | Takes::OneOrNothing) => Some(Some(vec![text(value)?])),
-        (DeValue::Array(items), Takes::Many) => {
-            items.iter().map(|item| text(item.get_ref())).collect::<Option<_>>().map(Some)
+        (DeValue::Array(items), Takes::Many | Takes::Words) => {
+            let words: Vec<String> = items.iter().map(|item| text(item.get_ref())).collect::<Option<_>>()?;
+            Some(Some(if takes == Takes::Words { vec![serde_json::json!(words).to_string()] } else { words }))
         }
+        (value, Takes::One | Takes::OneOrNothing | Takes::Words) => Some(Some(vec![text(value)?])),
         // For what is itself a name and a value, such as a label.
         (DeValue::Table(table), Takes::Many) => {
             let pair = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
@@ -264,7 +267,9 @@ fn kind(value: &DeValue<'_>, takes: Takes) -> &'static str {
         DeValue::Float(_) => "a number with a point",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) if takes == Takes::Many => "a list with something else than strings in it",
+        DeValue::Array(_) if matches!(takes, Takes::Many | Takes::Words) => {
+            "a list with something else than strings in it"
+        }
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
@@ -287,6 +292,7 @@ mod tests {
             ("push", Takes::OneOrNothing),
             ("assume-ldconfig", Takes::Nothing),
             ("compression-level", Takes::One),
+            ("entrypoint", Takes::Words),
         ]
         .map(|(name, takes)| Flag { name: name.to_owned(), takes })
         .into()
@@ -313,12 +319,19 @@ mod tests {
             ]
         );
         assert_eq!(parse("push = false\nassume-ldconfig = false", FILE, &flags()).unwrap(), []);
-        assert_eq!(parse("push = 'r/x'", FILE, &flags()).unwrap()[0].values, ["r/x"]);
+        for (text, value) in [
+            ("push = 'r/x'", "r/x"),
+            ("entrypoint = ['a b', 'c']", r#"["a b","c"]"#),
+            ("entrypoint = 'a b'", "a b"),
+        ] {
+            assert_eq!(parse(text, FILE, &flags()).unwrap()[0].values, [value], "{text}");
+        }
     }
 
     #[test]
     fn everything_that_is_wrong_is_said_at_its_line() {
-        let text = "form = '/'\nassume-ldconfig = 'yes'\ntag = [1.5]\n\nnothing-like-it = 1\nfrom = ['/']\n";
+        let text = "form = '/'\nassume-ldconfig = 'yes'\ntag = [1.5]\n\nnothing-like-it = 1\nfrom = ['/']\n\
+            entrypoint = [true]\n";
         let error = parse(text, "x.toml", &flags()).unwrap_err();
         let shown: Vec<String> = error
             .explain()
@@ -333,6 +346,8 @@ mod tests {
                 "x.toml:3 `tag` is a list with something else than strings in it write `tag = [\"…\", \"…\"]`",
                 "x.toml:5 there is no option `nothing-like-it` `minimage build --help` lists them",
                 "x.toml:6 `from` is a list write `from = \"…\"`",
+                "x.toml:7 `entrypoint` is a list with something else than strings in it write `entrypoint = \
+                    [\"…\", \"…\"]`",
             ]
         );
         assert_eq!(

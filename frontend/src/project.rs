@@ -153,7 +153,7 @@ fn setting(given: &Given, flags: &[Flag]) -> Result<Option<Setting>, OptionError
             }
         },
         Takes::Many => value.lines().map(str::to_owned).collect(),
-        Takes::One | Takes::OneOrNothing => vec![value.clone()],
+        Takes::One | Takes::OneOrNothing | Takes::Words => vec![value.clone()],
     };
     Ok(Some(Setting { name: name.clone(), values, line: usize::try_from(given.lines.0).unwrap_or(0) }))
 }
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn a_project_file_is_what_the_flags_are() {
         let text = "from = 'debian:12'\nprogram = ['/usr/bin/env', 'bash:/bin/sh']\nadd = 'etc/motd:/m,mode=600'\n\
-            include = '/etc/x/**'\nexclude = ['/etc/x/y']\narguments = ['-c', 'true']\nentrypoint = '[\"a\"]'\n\
+            include = '/etc/x/**'\nexclude = ['/etc/x/y']\narguments = ['-c', 'true']\nentrypoint = ['a']\n\
             user = '7'\nallow-sensitive = true\nwith = 'tzdata'\ntag = 'a'\n[env]\nA = 'b=c'\n[label]\nl = 1\n";
         let settings = settings(text);
         let project = Project::read(&settings, FILE).unwrap().with_path(&["/opt/bin".to_owned()]);

@@ -389,4 +389,24 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn the_documentation_has_every_option() {
+        let text = include_str!("../../docs/buildkit.md");
+        let mut rows = text.lines().filter(|line| line.starts_with("| `minimage."));
+        let mut flags: Vec<Flag> = flags().collect();
+        flags.sort_by(|one, other| one.name.cmp(&other.name));
+        for Flag { name, takes } in flags {
+            let argument = name.to_ascii_uppercase().replace('-', "_");
+            let takes = match takes {
+                Takes::Nothing => "`true` or `false`",
+                Takes::Many => "a list",
+                Takes::One | Takes::OneOrNothing | Takes::Words => "a word",
+            };
+            let expected = format!("| `{LABEL}{name}` | `{ARGUMENT}{argument}` | {takes} | ");
+            let row = rows.next().unwrap_or_default();
+            assert!(row.starts_with(&expected), "expected {expected:?}, found {row:?}");
+        }
+        assert_eq!(rows.next(), None);
+    }
 }

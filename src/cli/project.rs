@@ -120,6 +120,7 @@ mod tests {
                 ArgAction::Append => Takes::Many,
                 ArgAction::Set if argument.get_value_delimiter().is_some() => Takes::Many,
                 ArgAction::Set if may_be_bare => Takes::OneOrNothing,
+                ArgAction::Set if ["cmd", "entrypoint"].contains(&name.as_str()) => Takes::Words,
                 ArgAction::Set => Takes::One,
                 _ => Takes::Nothing,
             };
