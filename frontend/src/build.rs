@@ -22,6 +22,8 @@ use crate::proto::{
 };
 use crate::request::{self, Finding, META, OUTCOME, OUTPUT, Outcome};
 
+/// What clients call the directory with the build file.
+pub(crate) const LOCAL: &str = "dockerfile";
 /// The frontend that knows Dockerfiles.
 pub(crate) const STOCK: &str = "dockerfile.v0";
 /// Where the daemon puts the definition of our own image.
@@ -66,7 +68,9 @@ pub(crate) enum ServeError {
         source: prost::DecodeError,
     },
     /// The project file is far away.
-    #[error("a project file is read from a directory of the client: check its repository out first")]
+    #[error(
+        "this BuildKit reads a project file from a directory of the client only: check its repository out first"
+    )]
     RemoteProject,
     /// We do not know our own image.
     #[error("cannot find out which image this frontend is from")]
@@ -283,6 +287,30 @@ impl<'a> Build<'a> {
             self.hear(graph, tree)?;
         }
         Ok(made)
+    }
+
+    /// Has the stock frontend build `dockerfile`, a text, as `options` say; nothing is run yet.
+    pub(crate) fn dockerfile(
+        &self,
+        dockerfile: &str,
+        options: Vec<Pair>,
+    ) -> Result<SolveResult, GatewayError> {
+        let mut instead = Graph::default();
+        let file = instead.add_file("/Dockerfile", dockerfile.as_bytes());
+        let mut inputs = self.inputs.definitions.clone();
+        put(&mut inputs, LOCAL, instead.definition_of(&file).encode_to_vec());
+        self.gateway.solve(SolveRequest {
+            frontend: STOCK.to_owned(),
+            options,
+            cache_imports: self.options.cache_imports(),
+            inputs,
+            ..SolveRequest::default()
+        })
+    }
+
+    /// Returns whether the stock frontend of this daemon knows named contexts; they are as old as `mergeop`.
+    pub(crate) fn knows_contexts(&self) -> bool {
+        has_llb_cap(&self.daemon, "mergeop")
     }
 
     /// Returns how this daemon can put a tree over another one.

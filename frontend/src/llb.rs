@@ -197,8 +197,18 @@ impl Graph {
 
     /// Returns whether the tree at `head` is a directory of the client.
     fn is_sent(&self, head: &Input) -> bool {
-        let source = self.operations.get(&head.digest).and_then(|operation| operation.source.as_ref());
-        source.is_some_and(|source| source.identifier.starts_with("local://"))
+        self.source(head).is_some_and(|source| source.identifier.starts_with("local://"))
+    }
+
+    /// Returns whether the tree at `head` is one file from the network, of whatever name.
+    pub(crate) fn is_download(&self, head: &Input) -> bool {
+        self.source(head).is_some_and(|source| {
+            source.identifier.starts_with("http://") || source.identifier.starts_with("https://")
+        })
+    }
+
+    fn source(&self, head: &Input) -> Option<&SourceOperation> {
+        self.operations.get(&head.digest)?.source.as_ref()
     }
 
     /// Returns what people read about the operation `digest` while it runs.
@@ -367,11 +377,11 @@ impl Graph {
         self.push(&head, &kind, &metadata(&description, Reuse::Allowed, &["source.image"]), None)
     }
 
-    /// Adds the file `path` of what the client of `session` calls `name`, and returns the tree that has it. Without a
-    /// session, a build that runs at the same time could get the file of another client.
-    pub(crate) fn add_local(&mut self, name: &str, path: &str, session: Option<&str>) -> Input {
+    /// Adds the files at `paths` of what the client of `session` calls `name`, and returns the tree that has them. Without
+    /// a session, a build that runs at the same time could get the files of another client.
+    pub(crate) fn add_local(&mut self, name: &str, paths: &[String], session: Option<&str>) -> Input {
         let mut attributes = vec![
-            Pair::new("local.followpaths", serde_json::json!([path]).to_string()),
+            Pair::new("local.followpaths", serde_json::json!(paths).to_string()),
             Pair::new("local.sharedkeyhint", name),
         ];
         attributes.extend(session.map(|session| Pair::new("local.session", session)));
@@ -380,7 +390,7 @@ impl Graph {
         let kind = OperationKind { source: Some(source), ..OperationKind::default() };
         let mut caps = vec!["source.local", "source.local.followpaths", "source.local.sharedkeyhint"];
         caps.extend(session.map(|_| "source.local.sessionid"));
-        let description = format!("[minimage] load {path}");
+        let description = format!("[minimage] load {}", paths.join(", "));
         let metadata = metadata(&description, Reuse::Allowed, &caps);
         self.push(&OperationHead::default(), &kind, &metadata, None)
     }
@@ -408,22 +418,21 @@ impl Graph {
                 (OperationKind { merge, ..OperationKind::default() }, "mergeop")
             }
             Over::Copy => {
-                let copy = Copy {
-                    src: "/".to_owned(),
-                    dest: "/".to_owned(),
-                    mode: -1,
-                    dir_copy_contents: true,
-                    create_dest_path: true,
-                    timestamp: -1,
-                    ..Copy::default()
-                };
-                let action =
-                    FileAction { input: 0, secondary_input: 1, copy: Some(copy), ..FileAction::default() };
-                let file = Some(FileOperation { actions: vec![action] });
-                (OperationKind { file, ..OperationKind::default() }, "file.base")
+                let how = Copy { src: "/".to_owned(), dir_copy_contents: true, ..Copy::default() };
+                (copy(0, 1, how), "file.base")
             }
         };
         let metadata = metadata("[minimage] put what was missing on top", Reuse::Allowed, &[cap]);
+        self.push(&head, &kind, &metadata, None)
+    }
+
+    /// Adds what is in the archive that is all of `download`, and returns it; of anything else, the same.
+    pub(crate) fn add_unpacked(&mut self, download: &Input) -> Input {
+        let head = OperationHead { inputs: vec![download.clone()], platform: None };
+        let how =
+            Copy { src: "/*".to_owned(), allow_wildcard: true, attempt_unpack: true, ..Copy::default() };
+        let kind = copy(-1, 0, how);
+        let metadata = metadata("[minimage] unpack the context", Reuse::Allowed, &["file.base"]);
         self.push(&head, &kind, &metadata, None)
     }
 
@@ -507,6 +516,14 @@ impl Graph {
         definition.operations.push(terminal.encode_to_vec());
         definition
     }
+}
+
+/// Returns the copy, in the way `how`, of what the input `from` has to the top of the input `to`.
+fn copy(to: i64, from: i64, how: Copy) -> OperationKind {
+    let copy = Copy { dest: "/".to_owned(), mode: -1, create_dest_path: true, timestamp: -1, ..how };
+    let action = FileAction { input: to, secondary_input: from, copy: Some(copy), ..FileAction::default() };
+    let file = Some(FileOperation { actions: vec![action] });
+    OperationKind { file, ..OperationKind::default() }
 }
 
 fn metadata(name: &str, reuse: Reuse, caps: &[&str]) -> OperationMetadata {

@@ -12,6 +12,7 @@ mod llb;
 mod blame;
 mod config;
 mod build;
+mod context;
 mod project;
 mod serve;
 mod expand;

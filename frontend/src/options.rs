@@ -17,6 +17,10 @@ const NO_SYNTAX: &str = "minimage";
 /// Options of the client that are not for the stock frontend: it would scan a root filesystem that nobody gets.
 const WITHHELD: [&str; 2] = ["attest:sbom", "build-arg:BUILDKIT_ATTEST_SBOM"];
 
+/// Options that are about a Dockerfile and what it copies: not for the one that we write in the place of a project file.
+pub(crate) const OF_DOCKERFILE: [&str; 6] =
+    ["context", "contextkey", "contextsubdir", "dockerfilekey", "filename", "target"];
+
 /// The options of one build, as the client gave them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {

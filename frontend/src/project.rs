@@ -6,75 +6,57 @@ use minimage::options::{self, Choices, OptionError};
 use minimage::path::RawPath;
 use minimage::project::{self, ARGUMENTS, Flag, PROGRAM, Setting, Takes};
 use minimage::roots::{Keep, Origin, Root, Tree, split_destination};
+use minimage::rules::Catalogue;
 use minimage::spec::{ConfigEdits, STANDARD_PATH, Search, Selection, SensitiveFiles, Source, Unowned};
 
 use crate::blame::{self, range};
-use crate::build::{Build, Minimised, STOCK, ServeError, StockImage, Task, words};
+use crate::build::{Build, Minimised, ServeError, StockImage, Task, words};
 use crate::config::ImageConfig;
+use crate::context::Context;
 use crate::gateway::GatewayError;
 use crate::instructions::Instructions;
-use crate::llb::Graph;
-use crate::proto::{Definition, Pair, Reference, SolveRequest, SolveResult, SourceInfo, put};
+use crate::options::OF_DOCKERFILE;
+use crate::proto::{Reference, SolveResult, SourceInfo, put};
 use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, What};
 use crate::settings::{self, Given, Written};
 
 use prost::Message;
 
-/// What the client calls the directory with the build file.
-const LOCAL: &str = "dockerfile";
-/// Options that are about a Dockerfile and what it copies.
-const OF_DOCKERFILE: [&str; 6] =
-    ["context", "contextkey", "contextsubdir", "dockerfilekey", "filename", "target"];
+/// The key for files of rules.
+const RULES: &str = "rules";
 
 /// Builds what the project file `name` says.
 pub(crate) fn build(build: &Build<'_>, name: &str) -> Result<SolveResult, ServeError> {
-    let file = load(build, name)?;
+    let context = Context::of(build)?;
+    let file = load(build, &context, name)?;
     let findings =
         |problems: Vec<Finding>| ServeError::Findings(Box::new(blame::status(&problems, Some(&file))));
     let settings = settings(build, &file).map_err(findings)?;
     let Place { image, platform, lines } = place(&settings).map_err(findings)?;
     Project::read(&settings, name).map_err(findings)?;
 
-    let mut instead = Graph::default();
-    let dockerfile = instead.add_file("/Dockerfile", format!("FROM {image}\n").as_bytes());
-    let dockerfile = instead.definition_of(&dockerfile).encode_to_vec();
+    let rules = rules(build, &context, &file, &settings)?;
     let mut options = build.options.forwarded_without(&OF_DOCKERFILE);
     if let Some(platform) = platform.filter(|_| build.options.value("platform").is_none()) {
         put(&mut options, "platform", platform);
     }
-    let stock = build.gateway.solve(SolveRequest {
-        frontend: STOCK.to_owned(),
-        options,
-        cache_imports: build.options.cache_imports(),
-        inputs: vec![Pair::new(LOCAL, dockerfile)],
-        ..SolveRequest::default()
-    });
-    let stock = stock.map_err(|error| match error {
-        GatewayError::Status(status) => GatewayError::Status(blame::moved(status, lines, &file)),
-        error => error,
-    })?;
+    let stock = build.dockerfile(&format!("FROM {image}\n"), options);
+    let stock = stock.map_err(|error| at(lines, &file, error.into()))?;
     let images = build.images(&stock)?;
+    let request =
+        ProjectRequest { epoch: 0, from: image, settings, rules, path: Vec::new(), file: name.to_owned() };
     build.result(&stock, images, |mut stock| {
         stock.graph.show_instead(&file, range(lines));
-        let from = image.clone();
-        minimised(build, stock, from, &settings, name)
+        minimised(build, stock, request.clone())
     })
 }
 
-/// Returns what is taken of one image.
-fn minimised(
-    build: &Build<'_>,
-    stock: StockImage,
-    from: String,
-    settings: &[Setting],
-    file: &str,
-) -> Result<Minimised, ServeError> {
+/// Returns what is taken of one image, as `request` says.
+fn minimised(build: &Build<'_>, stock: StockImage, request: ProjectRequest) -> Result<Minimised, ServeError> {
     let StockImage { config, epoch, mut graph, .. } = stock;
     let Some(head) = graph.head().cloned() else { return Ok((Reference::default(), config)) };
-    let name = format!("[minimage] resolve what {file} takes of {from}");
-    let path = config.path();
-    let settings = settings.to_vec();
-    let request = ProjectRequest { epoch: epoch.seconds(), from, settings, path, file: file.to_owned() };
+    let request = ProjectRequest { epoch: epoch.seconds(), path: config.path(), ..request };
+    let name = format!("[minimage] resolve what {} takes of {}", request.file, request.from);
     let task = Task {
         name,
         words: words("project", &request)?,
@@ -90,25 +72,51 @@ fn minimised(
 }
 
 /// Returns the project file `name`, and how it was loaded.
-fn load(build: &Build<'_>, name: &str) -> Result<SourceInfo, ServeError> {
-    let key = build.options.value("dockerfilekey").unwrap_or(LOCAL);
-    let definition = match build.inputs.definition(key) {
-        Some(bytes) => Definition::decode(bytes).map_err(|source| ServeError::Input { source })?,
-        None if build.options.value("context").is_some() => return Err(ServeError::RemoteProject),
-        None => {
-            let mut graph = Graph::default();
-            let local = graph.add_local(key, name, build.options.session_of(key));
-            graph.definition_of(&local)
-        }
-    };
-    let loaded = build.solve(definition.clone())?;
-    let data = build.gateway.read_file(&loaded.id, &format!("/{}", name.trim_start_matches('/')))?;
+fn load(build: &Build<'_>, context: &Context<'_>, name: &str) -> Result<SourceInfo, ServeError> {
+    let (definition, contents) = context.read(build, &[name.to_owned()])?;
     Ok(SourceInfo {
         filename: name.to_owned(),
-        data,
+        data: contents.into_iter().next().unwrap_or_default(),
         definition: Some(definition.encode_to_vec()),
         language: "TOML".to_owned(),
     })
+}
+
+/// Returns the rules in the files that `settings` of the project file `file` name, which lie beside it, with names for
+/// messages.
+fn rules(
+    build: &Build<'_>,
+    context: &Context<'_>,
+    file: &SourceInfo,
+    settings: &[Setting],
+) -> Result<Vec<(String, String)>, ServeError> {
+    let beside = |name: &String| match file.filename.rsplit_once('/') {
+        Some((directory, _)) => format!("{directory}/{name}"),
+        None => name.clone(),
+    };
+    let mut rules = Vec::new();
+    for setting in settings.iter().filter(|setting| setting.name == RULES) {
+        let paths: Vec<String> = setting.values.iter().map(beside).collect();
+        let contents = context.read(build, &paths);
+        let (_, contents) = contents.map_err(|error| at(lines(setting), file, error))?;
+        let texts = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        rules.extend(setting.values.iter().cloned().zip(texts));
+        if let Err(error) = Catalogue::with(&rules) {
+            let problem = finding(&error, lines(setting));
+            return Err(ServeError::Findings(Box::new(blame::status(&[problem], Some(file)))));
+        }
+    }
+    Ok(rules)
+}
+
+/// Returns `error` with the lines `lines` of `file` shown.
+fn at(lines: (i32, i32), file: &SourceInfo, error: ServeError) -> ServeError {
+    match error {
+        ServeError::Gateway(GatewayError::Status(status)) => {
+            ServeError::Gateway(GatewayError::Status(blame::moved(status, lines, file)))
+        }
+        error => error,
+    }
 }
 
 /// Returns what the file says, and what the `# syntax` line and the build arguments say of this build, which win: they
@@ -262,8 +270,8 @@ impl Project {
         let globs = || values.iter().map(|text| Glob::parse(text.as_str()).map_err(boxed));
         let (selection, edits) = (&mut self.choices.selection, &mut self.edits);
         match name.as_str() {
-            // Where everything comes from is known.
-            "from" | "platform" | "verbose" => {}
+            // Where everything comes from is known, and the files have been read.
+            "from" | "platform" | RULES | "verbose" => {}
             PROGRAM => {
                 for text in values {
                     let (path, to) = split_destination(text);
@@ -294,11 +302,6 @@ impl Project {
             "env" => edits.env.extend(ConfigEdits::pairs(name, values).map_err(boxed)?),
             "label" => edits.labels.extend(ConfigEdits::pairs(name, values).map_err(boxed)?),
             "user" => edits.user = Some(first().parse().map_err(boxed)?),
-            "rules" => {
-                let (name, value) = (name.clone(), values.join(", "));
-                let expected = "them where `minimage build` runs: BuildKit does not see the files";
-                return Err(boxed(OptionError::Value { name, value, expected }));
-            }
             name if project::is_of_command(name) => {
                 let text =
                     format!("`{name}` is for `minimage build`; here it is BuildKit's client that says so");
@@ -378,10 +381,10 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_told_at_its_line() {
-        let settings = settings("include = 'etc'\n\nuser = ''\nenv = 'A'\nrules = 'r'\ndlopen = 'x'\n");
+        let settings = settings("include = 'etc'\n\nuser = ''\nenv = 'A'\ndlopen = 'x'\n");
         let problems = Project::read(&settings, FILE).err().unwrap();
         let lines: Vec<i32> = problems.iter().map(|problem| problem.lines.0).collect();
-        assert_eq!(lines, [1, 3, 4, 5, 6]);
+        assert_eq!(lines, [1, 3, 4, 5]);
         assert!(problems[2].text.starts_with("error[usage]: `env` takes KEY=VALUE, not `A`"));
     }
 

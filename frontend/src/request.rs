@@ -155,6 +155,8 @@ pub(crate) struct ProjectRequest {
     pub(crate) from: String,
     /// What the project file says, and what the user says of this build.
     pub(crate) settings: Vec<Setting>,
+    /// The files of rules that it names: what messages call them, and their texts.
+    pub(crate) rules: Vec<(String, String)>,
     /// PATH of that image.
     pub(crate) path: Vec<String>,
     /// The project file's name, for messages.

@@ -96,7 +96,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), StepError> {
 /// Runs the step that `arguments` describe for a project file.
 pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
     let request = request::from_arguments(arguments).map_err(|source| StepError::Request { source })?;
-    let ProjectRequest { epoch, from, settings, path, file } = request;
+    let ProjectRequest { epoch, from, settings, rules, path, file } = request;
     let source = HostRootfs::open_directory(Path::new(TARGET))?.called(format!("`{from}`"));
     let source = CachedRootfs::new(&source);
     let Project { roots, choices, edits, warnings } = match Project::read(&settings, &file) {
@@ -106,7 +106,7 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
     let mut outcome = Outcome { problems: Vec::new(), warnings };
     let said =
         Said { given: settings.iter().map(project::given).collect(), spelling: Spelling::Keys, file: &file };
-    let wants = Wants { choices, rules: Catalogue::with(&[])?, user: edits.user.clone(), said };
+    let wants = Wants { choices, rules: Catalogue::with(&rules)?, user: edits.user.clone(), said };
     let borrowed: Vec<(&Asked, Root)> = roots.iter().map(|(asked, root)| (asked, root.clone())).collect();
     let resolution = match minimise::closure(&source, &borrowed, &wants, wants.user.as_ref())? {
         Ok(resolution) => resolution,

@@ -109,3 +109,29 @@ fn one_target_builds_on_another() {
     );
     none_of(difference("message", ("expected", &expected), ("said", said)));
 }
+
+/// A project file that is passed in, from an image that is passed in, is one in a directory from an image.
+#[test]
+fn a_project_is_passed_in() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let project = "# syntax=minimage\nfrom = 'base'\nprogram = 'tac'\n";
+    let directory = directory(&workspace, "project", &[("minimage.toml", project)]);
+    let named = [&EPOCH[..], &["--opt", "filename=minimage.toml"]].concat();
+    let as_image = ["--opt", "context:base=docker-image://debian:bookworm"];
+    let expected =
+        buildkit.image(&workspace, directory.as_ref(), &[&named[..], &as_image].concat()).description();
+
+    let base = "base=image:docker.io/library/debian:bookworm";
+    let file = format!("dockerfile=files:{directory}");
+    let inputs = ["--opt", "context:base=input:base", "--input", base, "--input", &file];
+    let words = [&named[..], &inputs].concat();
+    let by_client = image(&buildkit, &workspace, "by-client", &words).description();
+    let by_frontend =
+        image(&buildkit, &workspace, "by-frontend", &[&words[..], &CALLED].concat()).description();
+    none_of(
+        [("by the client", by_client), ("by a frontend", by_frontend)].iter().filter_map(|(who, found)| {
+            difference(who, ("directory and image", &expected), ("inputs", found))
+        }),
+    );
+}

@@ -1,11 +1,19 @@
 //! A project file is a build file, too: BuildKit makes of it what the command line makes.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
 
 use crate::buildkit::BuildKit;
+use crate::daemons::Daemon;
 use crate::layout::{Image, Layout};
 use crate::minimage::Workspace;
 use crate::outcome::{Outcome, difference, none_of};
+use crate::requirement::{GIT, present};
+use crate::sandbox::sandbox;
 
 const PROJECT: &str = "# syntax=minimage\nfrom = '$FROM'\nprogram = '/usr/bin/tcpdump'\narguments = ['--version']\n\
     user = 'nobody'\nadd = '/etc/os-release:/srv/release,mode=600'\nlayers = 'single'\n[env]\nMODE = 'fast'\n";
@@ -85,4 +93,121 @@ fn problems_of_a_project_are_told_at_their_lines() {
         }
     }
     none_of(differences);
+}
+
+/// What the files of a project are when it is more than one, and what its image holds for that.
+const FILES: [(&str, &str); 2] = [
+    (
+        "deploy/minimage.toml",
+        "# syntax=minimage\nfrom = 'debian:bookworm'\nprogram = '/usr/bin/tac'\nrules = ['tac.toml']\n",
+    ),
+    (
+        "deploy/tac.toml",
+        "[[rule]]\nid = 'tac'\nwhy = 'the test says so'\nwhen = { path = ['/usr/bin/tac'] }\n\
+            directories = ['0755 root /var/tac']\none_program = 'it is for one'\n",
+    ),
+];
+const NAMED: [&str; 4] =
+    ["--opt", "filename=deploy/minimage.toml", "--opt", "build-arg:SOURCE_DATE_EPOCH=1700000000"];
+
+/// Writes [`FILES`] to `directory`.
+fn write_project(directory: &Path) {
+    fs::create_dir_all(directory.join("deploy")).unwrap();
+    for (name, text) in FILES {
+        fs::write(directory.join(name), text).unwrap();
+    }
+}
+
+/// Serves `file` over HTTP, whatever is asked for, until this process ends. Returns the server's address.
+fn serve(file: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let file = file.clone();
+            // A client may open a line that it never uses.
+            thread::spawn(move || answer(&stream, &file));
+        }
+    });
+    address.to_string()
+}
+
+/// Answers one request with `file`.
+fn answer(mut stream: &TcpStream, file: &[u8]) {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let is_head = lines.next().is_some_and(|start| start.starts_with("HEAD "));
+    lines.find(String::is_empty);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", file.len());
+    let body = if is_head { &[][..] } else { file };
+    let _ = stream.write_all(&[head.as_bytes(), body].concat()); // whoever is gone needs no answer
+}
+
+/// A project of several files is the same one from a directory, a definition, a repository and an archive far away.
+#[test]
+fn a_project_is_found_where_the_context_is() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    if !present(&[GIT]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let (context, served) = (workspace.path("context"), workspace.path("served"));
+    write_project(&context);
+    let expected = buildkit.image(&workspace, &context, &NAMED);
+    let listing = expected.description();
+    assert!(listing.contains(" var/tac/\n"), "{listing}");
+
+    let repository = served.join("project.git");
+    write_project(&repository);
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=e2e", "-c", "user.email=e2e@e2e.test"];
+        Outcome::of(Command::new("git").arg("-C").arg(&repository).args(identity).args(words)).success();
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message=x"]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // By its own name: what `git daemon` starts would outlive it.
+    let programs = Outcome::of(Command::new("git").arg("--exec-path")).success().stdout;
+    let mut daemon = sandbox().command(format!("{}/git-daemon", programs.trim()));
+    daemon.args(["--verbose", "--export-all", "--listen=127.0.0.1", &format!("--port={port}")]);
+    daemon.arg(format!("--base-path={}", served.display()));
+    let ready = |line: &str| line.contains("Ready to rumble").then_some(());
+    let (daemon, ()) = Daemon::start("git daemon", &mut daemon, ready).unwrap_or_else(|log| panic!("{log}"));
+    let _witness = daemon.witness();
+
+    let archive = workspace.path("context.tar.gz");
+    Outcome::of(Command::new("tar").arg("-C").arg(&context).arg("-czf").arg(&archive).arg(".")).success();
+    let address = serve(fs::read(&archive).unwrap());
+
+    let empty = workspace.path("empty");
+    fs::create_dir(&empty).unwrap();
+    let mut differences = Vec::new();
+    for place in
+        [format!("git://127.0.0.1:{port}/project.git#main"), format!("http://{address}/context.tar.gz")]
+    {
+        let option = format!("context={place}");
+        let found = buildkit.image(&workspace, &empty, &[&NAMED[..], &["--opt", &option]].concat());
+        differences.extend(difference(&place, ("directory", &listing), ("found", &found.description())));
+    }
+    none_of(differences);
+
+    // A part of a repository is a place, too, and what is not there is told at its line.
+    let part = format!("context=git://127.0.0.1:{port}/project.git#main:deploy");
+    let outcome = buildkit.build(&empty, &["--opt", "filename=minimage.toml", "--opt", &part]).success();
+    assert!(outcome.stderr.contains("[minimage] resolve what minimage.toml takes of debian:bookworm"));
+    let rules = context.join("deploy/tac.toml");
+    fs::write(&rules, "[[rule]]\nid = 'tac'\nwhy = 'x'\nlevle = 'on'\n").unwrap();
+    let broken = buildkit.build(&context, &NAMED);
+    fs::remove_file(&rules).unwrap();
+    let absent = buildkit.build(&context, &NAMED);
+    let expected = [
+        (broken, "InvalidArgument: error[bad-rules]: `tac.toml` is no file of rules"),
+        (absent, "open /deploy/tac.toml: no such file or directory"),
+    ];
+    for (outcome, message) in expected {
+        let said =
+            outcome.stderr.split("error: failed to solve: ").nth(1).and_then(|said| said.lines().next());
+        assert_eq!(said, Some(message), "{outcome}");
+        assert!(outcome.stderr.contains("   4 | >>> rules = ['tac.toml']\n"), "{outcome}");
+    }
 }

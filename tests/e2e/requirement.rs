@@ -38,6 +38,7 @@ pub(crate) const TOOLCHAINS: Component = Component { name: "toolchains", program
 /// The root filesystem of a small Debian for another architecture, made by `install.sh`.
 pub(crate) const DEBIAN_ARM64: Component = Component { name: "debian-arm64", programs: &[] };
 pub(crate) const CC: Component = Component { name: "cc", programs: &["cc"] };
+pub(crate) const GIT: Component = Component { name: "git", programs: &["git"] };
 pub(crate) const PING: Component = Component { name: "ping", programs: &["ping"] };
 pub(crate) const CURL: Component = Component { name: "curl", programs: &["curl"] };
 pub(crate) const SQLITE3: Component = Component { name: "sqlite3", programs: &["sqlite3"] };
@@ -88,7 +89,7 @@ pub(crate) const SYFT: Component = Component { name: "syft", programs: &["syft"]
 /// The right to make namespaces and mounts, and to become another user.
 pub(crate) const ROOT: Component = Component { name: "root", programs: &[] };
 
-const ALL: [Component; 25] = [
+const ALL: [Component; 26] = [
     REGISTRY,
     DOCKER,
     CONTAINERD,
@@ -104,6 +105,7 @@ const ALL: [Component; 25] = [
     DEBIAN_ARM64,
     CC,
     CURL,
+    GIT,
     PING,
     SQLITE3,
     TCPDUMP,
