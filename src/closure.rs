@@ -414,6 +414,14 @@ impl Closure {
         }
         chain
     }
+
+    /// Returns where the user asked for the root that `path` leads back to; `None` for what every image has.
+    pub fn origin(&self, path: &RootPath) -> Option<&Origin> {
+        match self.why(path).last()?.cause {
+            Cause::Root(ref origin) => Some(origin),
+            _ => None,
+        }
+    }
 }
 
 impl Demand {

@@ -22,6 +22,7 @@ pub mod packages;
 pub mod resolve;
 pub mod layer;
 pub mod report;
+pub mod summary;
 pub mod image;
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::closure::{Cause, Closure, Demand, Owner, Role};
-use crate::explain::{Explain, Explanation};
+use crate::explain::{Explain, Explanation, Spelling};
 use crate::glob::Glob;
 use crate::layer::LayerPlan;
 use crate::path::{RawPath, RootPath, show};
@@ -180,8 +180,9 @@ impl Explain for ReportError {
 }
 
 impl Report {
-    /// Returns the report of an image of `resolution`, whose files come from `source`, planned as `plan`.
-    pub fn new(source: &str, resolution: &Resolution, plan: &LayerPlan) -> Self {
+    /// Returns the report of an image of `resolution`, whose files come from `source`, planned as `plan`, with options as
+    /// `spelling` has them.
+    pub fn new(source: &str, resolution: &Resolution, plan: &LayerPlan, spelling: Spelling) -> Self {
         let closure = &resolution.closure;
         Self {
             form: FORM,
@@ -205,7 +206,7 @@ impl Report {
                 .map(|left| LeftOutRecord {
                     kind: left.kind().to_owned(),
                     what: left.what(),
-                    how: left.how(),
+                    how: left.how(spelling),
                     text: left.to_string(),
                     why: left.why().map(str::to_owned),
                     files: left.files().iter().map(ToString::to_string).collect(),

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use minimage::closure::Content;
-use minimage::explain::Explain;
+use minimage::explain::{Explain, Spelling};
 use minimage::glob::Glob;
 use minimage::packages;
 use minimage::path::{RawPath, show};
@@ -107,7 +107,8 @@ fn answer(text: &str, name: &str) -> String {
                 writeln!(answer, "warning: {warning}").unwrap();
             }
             for left in &resolution.left_out {
-                writeln!(answer, "left out ({}): {left}; {}", left.kind(), left.how()).unwrap();
+                writeln!(answer, "left out ({}): {left}; {}", left.kind(), left.how(Spelling::Flags))
+                    .unwrap();
             }
             for (key, value) in &resolution.env {
                 writeln!(answer, "env {key}={value}").unwrap();

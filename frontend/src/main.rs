@@ -19,6 +19,7 @@ mod expand;
 mod place;
 mod application;
 mod minimise;
+mod summary;
 mod worker;
 
 use std::error::Error;

@@ -22,6 +22,9 @@ use crate::place::{self, Difference};
 use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
 use crate::settings::{Base, Given};
 
+/// What messages call the reason for what every image has.
+pub(crate) const EVERY_IMAGE: &str = "every image";
+
 /// Why nobody knows what is to be in the image.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -112,8 +115,8 @@ pub(crate) fn minimised<'a>(
     found.retain(|found| !is_excluded(&found.keep));
     let mut completed = CompletedRootfs::new(target);
     let mut differences = Vec::new();
-    let along = Asked { what: What::Word(String::new()), text: "COPY".to_owned(), lines: (0, 0) };
-    let mut all: Vec<(&Asked, Root)> = Vec::new();
+    let along = Asked { what: What::Word(String::new()), text: EVERY_IMAGE.to_owned(), lines: (0, 0) };
+    let mut brought: Vec<(&Asked, Root)> = Vec::new();
     for (index, stage) in stages.iter().copied().enumerate() {
         if request.stages.get(index).is_none_or(|stage| stage.kind == StageKind::Files) {
             continue;
@@ -133,8 +136,13 @@ pub(crate) fn minimised<'a>(
                 let copies: Vec<(RawPath, RawPath)> = copies.collect();
                 let completion = place::complete(&mut completed, &resolution.closure, stage, index, &copies)?;
                 differences.extend(completion.differences);
-                let keep = |path: RawPath| (&along, root(&along, &Keep::Member(path), request));
-                all.extend(completion.brought.into_iter().map(keep));
+                let keep = |(path, origin): (RawPath, Option<Origin>)| {
+                    let came_with = wanted.iter().find(|(_, root)| Some(&root.origin) == origin.as_ref());
+                    let asked = came_with.map_or(&along, |(asked, _)| *asked);
+                    let Root { keep, origin: own } = root(asked, &Keep::Member(path), request);
+                    (asked, Root { keep, origin: origin.unwrap_or(own) })
+                };
+                brought.extend(completion.brought.into_iter().map(keep));
             }
             Err(problems) => outcome.problems.extend(problems.into_iter().map(|(_, finding)| finding)),
         }
@@ -142,7 +150,8 @@ pub(crate) fn minimised<'a>(
     if !outcome.problems.is_empty() {
         return Ok(None);
     }
-    all.extend(found.iter().map(|found| (found.asked, root(found.asked, &found.keep, request))));
+    let mut all: Vec<(&Asked, Root)> =
+        found.iter().map(|found| (found.asked, root(found.asked, &found.keep, request))).collect();
     let resolver = Resolver::new(&completed, &wants.choices.search);
     for asked in &request.roots {
         let (What::Word(word) | What::Command(word)) = &asked.what else { continue };
@@ -153,6 +162,8 @@ pub(crate) fn minimised<'a>(
             outcome.warnings.push(Finding { lines: asked.lines, text });
         }
     }
+    // After what the user names, which it may be a part of.
+    all.extend(brought);
     let ran = Asked { what: What::Word(String::new()), text: "RUN".to_owned(), lines: (0, 0) };
     // What commands made on a base that stays, stays with it.
     if request.was_run && request.settings.base == Base::Minimise {
@@ -330,10 +341,13 @@ fn path_of(keep: &Keep) -> &[u8] {
     }
 }
 
-/// Returns whether the kernel would start the file at `path`.
+/// Returns whether the file at `path` is one to start. Some libraries can be started too, and say what they are, but that
+/// is not what they are there for.
 fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError> {
     Ok(executable(rootfs, path)?.is_some_and(|file| {
-        Elf::parse(&*file).is_ok_and(|elf| elf.interp.is_some() || elf.is_static()) || has_shebang(&*file)
+        let is_elf = Elf::parse(&*file)
+            .is_ok_and(|elf| (elf.interp.is_some() || elf.is_static()) && elf.soname.is_none());
+        is_elf || has_shebang(&*file)
     }))
 }
 

@@ -8,6 +8,7 @@ use minimage::formats::elf::ByteOrder;
 use minimage::formats::ldso_cache::{self, CacheLine, LdsoCache};
 use minimage::path::{RawPath, RootPath};
 use minimage::rootfs::{Bytes, CompletedRootfs, Kind, Node, Rootfs, RootfsError, chase, read_file};
+use minimage::roots::Origin;
 
 use crate::expand::itself;
 
@@ -30,8 +31,9 @@ pub(crate) struct Difference {
 pub(crate) struct Completion {
     /// Files that a loader asks for, that are there already, and are not the same.
     pub(crate) differences: Vec<Difference>,
-    /// What came along for another reason than that a loader asks for it, at its places in the target.
-    pub(crate) brought: Vec<RawPath>,
+    /// What came along for another reason than that a loader asks for it, at its places in the target, and the root that
+    /// it came with.
+    pub(crate) brought: Vec<(RawPath, Option<Origin>)>,
 }
 
 /// Adds what `closure`, taken from the stage number `index`, needs besides its roots and what `completed` lacks. `copies`
@@ -77,7 +79,7 @@ pub(crate) fn complete<'a>(
             None => {
                 add(completed, &spelled, entry, stage)?;
                 if !is_asked_for && !matches!(entry.node.kind, Kind::Special(_)) {
-                    completion.brought.push(spelled);
+                    completion.brought.push((spelled, closure.origin(path).cloned()));
                 }
             }
             Some(real) if entry.reasons.iter().any(|reason| is_of_loader(closure, reason)) => {
@@ -243,7 +245,6 @@ mod tests {
     use minimage::closure::Demand;
     use minimage::formats::read_all;
     use minimage::rootfs::MemoryRootfs;
-    use minimage::roots::Origin;
 
     use super::*;
 

@@ -14,7 +14,6 @@ use minimage::image;
 use minimage::layer::{self, DirectoryError, LayerPlan};
 use minimage::path::RootPath;
 use minimage::report::Report;
-use minimage::resolve::Resolution;
 use minimage::rootfs::{CachedRootfs, HostRootfs, Kind, Node, Rootfs, RootfsError, read_file};
 use minimage::roots::Root;
 use minimage::rules::{Catalogue, RuleFileError};
@@ -26,9 +25,10 @@ use crate::minimise::{self, MinimiseError, Minimised, Wants};
 use crate::project::{self, Project};
 use crate::request::{
     self, Asked, BASE, CONFIG, Finding, META, OUTCOME, OUTPUT, Outcome, ProjectRequest, REPORT, Request,
-    STAGES, TARGET,
+    STAGES, StageKind, TARGET,
 };
 use crate::settings::Base;
+use crate::summary::{self, Count};
 
 /// The largest file that is compared with one that minimage makes, in bytes.
 const GENERATED_MAX: u64 = 64 << 20;
@@ -73,10 +73,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), StepError> {
     let request: Request =
         request::from_arguments(arguments).map_err(|source| StepError::Request { source })?;
     let target = HostRootfs::open_directory(Path::new(TARGET))?.called(request.target.as_str());
+    let mut counts = vec![Count::start(TARGET.into(), &request.target)];
     let mut stages = Vec::new();
     for (index, stage) in request.stages.iter().enumerate() {
         let directory = Path::new(STAGES).join(index.to_string());
-        stages.push(HostRootfs::open_directory(&directory)?.called(format!("stage {}", stage.name)));
+        let name = format!("stage {}", stage.name);
+        if stage.kind == StageKind::Rootfs {
+            counts.push(Count::start(directory.clone(), &name));
+        }
+        stages.push(HostRootfs::open_directory(&directory)?.called(name));
     }
     let target = CachedRootfs::new(&target);
     let stages: Vec<CachedRootfs> = stages.iter().map(|stage| CachedRootfs::new(stage)).collect();
@@ -88,7 +93,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), StepError> {
     let base = base.as_ref().map(|base| base as &dyn Rootfs);
     let mut outcome = Outcome::default();
     if let Some(minimised) = minimise::minimised(&request, &target, base, &stages, &mut outcome)? {
-        write_minimised(&request, &target, &minimised, &mut outcome)?;
+        write_minimised(&request, &target, &minimised, counts, &mut outcome)?;
     }
     finish(&outcome)
 }
@@ -99,6 +104,7 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
     let ProjectRequest { epoch, from, settings, rules, path, file } = request;
     let source = HostRootfs::open_directory(Path::new(TARGET))?.called(format!("`{from}`"));
     let source = CachedRootfs::new(&source);
+    let counts = vec![Count::start(TARGET.into(), &format!("`{from}`"))];
     let Project { roots, choices, edits, warnings } = match Project::read(&settings, &file) {
         Ok(project) => project.with_path(&path),
         Err(problems) => return finish(&Outcome { problems, warnings: Vec::new() }),
@@ -127,9 +133,9 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
         }
     }
     let plan = layer::plan(&resolution.closure, Layering::Single);
-    write(&source, &resolution, &plan, epoch, &from, &mut outcome)?;
-    let asked: Vec<&Asked> = roots.iter().map(|(asked, _)| asked).collect();
-    say(&summary(&from, &asked, &resolution));
+    let report = Report::new(&from, &resolution, &plan, Spelling::Keys);
+    write(&source, &report, &plan, epoch, &mut outcome)?;
+    say(&summary::lines(&file, &plan, &resolution.closure, &report, counts, Spelling::Keys).join("\n"));
     finish(&outcome)
 }
 
@@ -144,23 +150,23 @@ fn finish(outcome: &Outcome) -> Result<(), StepError> {
 /// Writes the files of the image, and why they are in it; adds what is worth knowing to `outcome`.
 fn write(
     rootfs: &dyn Rootfs,
-    resolution: &Resolution,
+    report: &Report,
     plan: &LayerPlan,
     epoch: Epoch,
-    source: &str,
     outcome: &mut Outcome,
 ) -> Result<(), StepError> {
-    let warnings = resolution.warnings.iter();
+    let warnings = report.warnings.iter();
     outcome.warnings.extend(warnings.map(|text| Finding { lines: (0, 0), text: text.clone() }));
     layer::write_dir(plan, rootfs, epoch, Path::new(OUTPUT))?;
-    document(REPORT, Report::new(source, resolution, plan).to_json().as_bytes())
+    document(REPORT, report.to_json().as_bytes())
 }
 
-/// Writes the image that `request` asks for.
+/// Writes the image that `request` asks for, and says what is in it beside what was counted.
 fn write_minimised(
     request: &Request,
     target: &dyn Rootfs,
     Minimised { completed, resolution }: &Minimised<'_>,
+    counts: Vec<Count>,
     outcome: &mut Outcome,
 ) -> Result<(), StepError> {
     let epoch = Epoch::parse(&request.epoch.to_string())?;
@@ -168,9 +174,14 @@ fn write_minimised(
     if request.settings.base == Base::Keep {
         lacking(&mut plan, target, completed)?;
     }
-    write(completed, resolution, &plan, epoch, &request.target, outcome)?;
-    let asked: Vec<&Asked> = request.roots.iter().collect();
-    say(&summary(&request.target, &asked, resolution));
+    let report = Report::new(&request.target, resolution, &plan, Spelling::Labels);
+    write(completed, &report, &plan, epoch, outcome)?;
+    let name = match request.settings.base {
+        Base::Keep => format!("on top of {}", request.target),
+        Base::Minimise => request.target.clone(),
+    };
+    let lines = summary::lines(&name, &plan, &resolution.closure, &report, counts, Spelling::Labels);
+    say(&lines.join("\n"));
     Ok(())
 }
 
@@ -207,23 +218,6 @@ fn lacking(plan: &mut LayerPlan, target: &dyn Rootfs, completed: &dyn Rootfs) ->
         }
     }
     Ok(())
-}
-
-/// Returns what the log of the step says of a build that worked.
-fn summary(target: &str, roots: &[&Asked], resolution: &Resolution) -> String {
-    let files = resolution.closure.entries().filter(|(_, entry)| entry.node.kind == Kind::File);
-    let (count, bytes) = files.fold((0_u64, 0_u64), |(count, bytes), (_, entry)| {
-        (count + 1, bytes.saturating_add(entry.node.size))
-    });
-    let tenths = bytes / 100_000;
-    let mut lines = vec![format!("{target}: {count} files, {}.{} MB", tenths / 10, tenths % 10)];
-    for asked in roots {
-        let line = format!("  kept for `{}`", asked.text);
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    lines.join("\n")
 }
 
 fn document(name: &str, bytes: &[u8]) -> Result<(), StepError> {

@@ -20,7 +20,7 @@ use super::source::{self, Means};
 use super::{Outcome, arrived, boxed, cache, reports, resolution, summary};
 use crate::closure::Closure;
 use crate::destination::{Archive, ArchiveKind, Destination, LayoutDirectory, PushMode, Registry};
-use crate::explain::{Explain, Explanation, Failure};
+use crate::explain::{Explain, Explanation, Failure, Spelling};
 use crate::image;
 use crate::layer::{self, Cache, CacheError, LayerError, LayerPlan};
 use crate::oci::{Config, Descriptor, Layout, Reference, platform};
@@ -143,7 +143,7 @@ impl Part {
             "closure complete"
         );
         let plan = layer::plan(&resolution.closure, spec.layers.layering);
-        let report = ClosureReport::new(&opened.word, &resolution, &plan);
+        let report = ClosureReport::new(&opened.word, &resolution, &plan, Spelling::Flags);
         Ok(Self { spec, rootfs: opened.rootfs, closure: resolution.closure, plan, config, report })
     }
 

@@ -9,9 +9,10 @@ use tracing::debug;
 
 use super::args::{CacheArguments, CacheCommand, CacheDuArguments, CachePruneArguments, Format};
 use super::console::Console;
-use super::{Outcome, boxed, size};
+use super::{Outcome, boxed};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::layer::{Cache, CacheError, Usage};
+use crate::summary::size;
 
 /// How much a cache may hold after a build, in bytes.
 const LIMIT: u64 = 2 << 30;

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::args::ProgressName;
-use super::size;
 use crate::observer::{Direction, Event, Hitch, NameOutcome, Observer};
 use crate::oci::Descriptor;
+use crate::summary::size;
 
 /// How often the line that changes is drawn again.
 const REDRAW: Duration = Duration::from_millis(100);

@@ -1,30 +1,17 @@
 //! A closure report + its layers -> about ten lines that say what is in the image, and what is not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::console::Console;
-use super::size;
+use crate::explain::Spelling;
 use crate::layer::Layer;
-use crate::report::{LeftOutRecord, Report as ClosureReport};
+use crate::report::Report as ClosureReport;
+use crate::summary::{left_out, size};
 
 /// How many lines there are at most, besides the one that says where the image went.
 const LINES_MAX: usize = 9;
 /// How many lines what was left out gets at least, if there is so much of it.
 const LEFT_OUT_MIN: usize = 2;
-/// How many things of one kind are named one by one.
-const NAMED_MAX: usize = 3;
-
-/// What can be left out, the most important first: its kind in reports, and what one of them and several are called.
-/// What the user excludes they know.
-const KINDS: [(&str, &str, &str); 6] = [
-    ("missing", "thing that is missing", "things that are missing"),
-    ("suggested", "rule", "rules"),
-    ("program", "program that may be started", "programs that may be started"),
-    ("script", "script", "scripts"),
-    ("unloadable", "file that would not load", "files that would not load"),
-    ("sensitive", "sensitive file", "sensitive files"),
-];
-
 /// What brought a file, in the words of the summary, and in its order.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("asked for", &["root"]),
@@ -45,19 +32,12 @@ pub(super) fn say(closure: &ClosureReport, layers: &[Layer], console: &mut Conso
 /// Returns what there is to say of an image whose layers take `stored` bytes.
 fn lines(closure: &ClosureReport, stored: u64) -> Vec<String> {
     let taken = taken(closure, stored);
-    let left: Vec<LeftOut<'_>> = left_out(closure);
     let free = LINES_MAX.saturating_sub(taken.len());
-    let mut lines = warnings(closure, free - left.len().min(LEFT_OUT_MIN).min(free));
+    let left = left_out(closure, free.min(LEFT_OUT_MIN), Spelling::Flags).len();
+    let mut lines = warnings(closure, free - left);
     let free = free - lines.len();
     lines.extend(taken);
-    if left.len() <= free {
-        lines.extend(left.iter().map(LeftOut::in_full));
-        return lines;
-    }
-    let (named, others) = left.split_at(free.saturating_sub(1));
-    lines.extend(named.iter().map(LeftOut::in_full));
-    let others: Vec<_> = others.iter().map(LeftOut::counted).collect();
-    lines.push(format!("left out as well: {}; the report has them (--report FILE)", others.join(", ")));
+    lines.extend(left_out(closure, free, Spelling::Flags));
     lines
 }
 
@@ -114,85 +94,10 @@ fn largest(names: BTreeMap<&str, u64>) -> String {
     shown.join(", ")
 }
 
-/// Things of one kind that were left out.
-enum LeftOut<'a> {
-    Records {
-        kind: &'a str,
-        one: &'a str,
-        several: &'a str,
-        records: Vec<&'a LeftOutRecord>,
-    },
-    /// So many libraries that programs name in their data.
-    Hints(usize),
-}
-
-/// Returns what was left out, the most important first.
-fn left_out(closure: &ClosureReport) -> Vec<LeftOut<'_>> {
-    let mut left = Vec::new();
-    for (kind, one, several) in KINDS {
-        let records: Vec<_> = closure.left_out.iter().filter(|left| left.kind == kind).collect();
-        if !records.is_empty() {
-            left.push(LeftOut::Records { kind, one, several, records });
-        }
-    }
-    if !closure.hints.is_empty() {
-        left.push(LeftOut::Hints(closure.hints.len()));
-    }
-    left
-}
-
-impl LeftOut<'_> {
-    /// Returns what it is, and how to take it.
-    fn in_full(&self) -> String {
-        let Self::Records { kind, one, several, records } = self else {
-            return format!("left out: {}; the report has them (--report FILE)", self.counted());
-        };
-        let named = |record: &&LeftOutRecord| match few_words(record) {
-            Some(why) => format!("`{}` ({why})", record.what),
-            None => format!("`{}`", record.what),
-        };
-        // Of rules and names there are few, and each is another; files are many of a kind.
-        let is_each_named = matches!(*kind, "missing" | "suggested") && records.len() <= NAMED_MAX;
-        let what = match records.as_slice() {
-            [only] => named(only),
-            all if is_each_named => all.iter().map(named).collect::<Vec<_>>().join(", "),
-            [first, ..] => format!("{} {several} such as {}", records.len(), named(first)),
-            [] => (*one).to_owned(),
-        };
-        let hows: BTreeSet<&str> = records.iter().map(|record| record.how.as_str()).collect();
-        let hows: Vec<&str> = hows.into_iter().collect();
-        let how = match (*kind, hows.as_slice()) {
-            ("sensitive", _) => "--include PATH --allow-sensitive".to_owned(),
-            (_, [only]) => (*only).to_owned(),
-            ("suggested", hows) if is_each_named => hows.join(" "),
-            ("suggested", _) => "--with-suggested".to_owned(),
-            _ => "name what runs them as a program too".to_owned(),
-        };
-        let them = if records.len() == 1 { "it" } else { "them" };
-        format!("left out ({kind}): {what}; to take {them}: {how}")
-    }
-
-    /// Returns how many there are.
-    fn counted(&self) -> String {
-        match self {
-            Self::Records { one, records, .. } if records.len() == 1 => format!("1 {one}"),
-            Self::Records { several, records, .. } => format!("{} {several}", records.len()),
-            Self::Hints(1) => "1 library that is only named in data".to_owned(),
-            Self::Hints(count) => format!("{count} libraries that are only named in data"),
-        }
-    }
-}
-
-/// Returns the first clause of why `record` matters, where a line has room for it.
-fn few_words(record: &LeftOutRecord) -> Option<&str> {
-    let why = record.why.as_deref().filter(|_| record.kind != "unloadable")?;
-    why.split([';', ':']).next().map(str::trim)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{DemandRecord, EntryRecord, HintRecord, ReasonRecord};
+    use crate::report::{DemandRecord, EntryRecord, HintRecord, LeftOutRecord, ReasonRecord};
 
     fn report() -> ClosureReport {
         let kinds = ["root", "needed", "package-data", "rule", "metadata"];

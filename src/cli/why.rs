@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::selection::SelectionArguments;
 use super::source::{self, Means, Opened};
 use super::{Outcome, boxed, reports, resolution};
-use crate::explain::{Explain, Explanation, Failure};
+use crate::explain::{Explain, Explanation, Failure, Spelling};
 use crate::layer;
 use crate::path::RawPath;
 use crate::report::{DemandRecord, LeftOutRecord, PackageRecord, Report as ClosureReport};
@@ -148,7 +148,7 @@ fn closure_report(
     };
     let resolution = resolution::of(&spec, &*source.rootfs)?;
     let plan = layer::plan(&resolution.closure, Layering::default());
-    Ok(ClosureReport::new(&source.word, &resolution, &plan))
+    Ok(ClosureReport::new(&source.word, &resolution, &plan, Spelling::Flags))
 }
 
 /// Calls `open` with what it takes to open an image.

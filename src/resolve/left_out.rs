@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::explain::{Choice, Spelling};
 use crate::glob::Glob;
 use crate::path::{RawPath, RootPath, show};
 
@@ -107,16 +108,26 @@ impl LeftOut {
         }
     }
 
-    /// Returns how to take it.
-    pub fn how(&self) -> String {
+    /// Returns how to take it, with options as `spelling` has them.
+    pub fn how(&self, spelling: Spelling) -> String {
+        let include = |path: &dyn fmt::Display| spelling.of(&Choice::new("include", path));
+        let is_dockerfile = spelling == Spelling::Labels;
         match self {
-            Self::Sensitive { path, .. } => format!("--include {path} --allow-sensitive"),
-            Self::Rule { id, .. } => format!("--with {id}"),
-            Self::Excluded { pattern, .. } => format!("leave `--exclude {pattern}` away"),
+            // There, what is named is what is meant.
+            Self::Sensitive { path, .. } if is_dockerfile => include(path),
+            Self::Sensitive { path, .. } => {
+                format!("{} {}", include(path), spelling.of(&Choice::switch("allow-sensitive")))
+            }
+            Self::Rule { id, .. } => spelling.of(&Choice::new("with", id)),
+            Self::Excluded { pattern, .. } => {
+                format!("leave `{}` away", spelling.of(&Choice::new("exclude", pattern)))
+            }
+            Self::Script { interp, .. } if is_dockerfile => include(&show(interp)),
             Self::Script { interp, .. } => {
                 let name = interp.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                 format!("name `{}` as a program too", show(name))
             }
+            Self::Program { path, .. } if is_dockerfile => include(path),
             Self::Program { .. } => "name it as a program too".to_owned(),
             Self::Unloadable { .. } => "install what it needs in the source".to_owned(),
             Self::Missing { .. } => "install what has it in the source".to_owned(),

@@ -200,6 +200,42 @@ fn commands_that_are_not_there_are_told() {
     assert_eq!(progress.warnings, [told]);
 }
 
+/// Who reads the log of the step sees what each root brings, beside what there was, and what was left out.
+#[test]
+fn the_log_tells_what_roots_bring() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let directory =
+        context(&workspace, "told", &ONE_PROGRAM.replace("CMD", "LABEL minimage.with=shell\nCMD"));
+    let outcome = buildkit.build(&directory, &[]).success();
+    // Whether a count is finished is a matter of time, and how much there is, of the base image.
+    let log: Vec<String> = outcome.stderr.lines().filter_map(said).collect();
+    let told = log.join("\n").replace("more than ", "");
+    let expected = "\
+stage stage-N: N files, N MB; stage build has N files, N MB
+  COPY --from=build /usr/bin/tac /usr/bin/  N files, N MB
+  LABEL minimage.with=shell                 N files, N kB
+  every image                               N files, N bytes
+largest: `/usr/lib/xN_N-linux-gnu/libc.so.N` N MB, `/usr/lib/xN_N-linux-gnu/ld-linux-xN-Nso.N` N kB, `/usr/bin/dash` N kB";
+    none_of(difference("log", ("expected", expected), ("told", &told)));
+}
+
+/// Returns what a line of a build's log has from the step, with N for each number.
+fn said(line: &str) -> Option<String> {
+    let (_, text) = line.split_once(' ')?;
+    let (seconds, text) = text.split_once(' ')?;
+    seconds.parse::<f64>().ok()?;
+    let mut masked = String::new();
+    for letter in text.chars() {
+        match letter {
+            '0'..='9' | '.' if masked.ends_with('N') => {}
+            '0'..='9' => masked.push('N'),
+            letter => masked.push(letter),
+        }
+    }
+    Some(masked)
+}
+
 /// A scanner for SBOMs: lists what it sees, in a form that BuildKit takes.
 const SCANNER: &str = r#"FROM debian:bookworm
 COPY --chmod=755 <<'EOF' /bin/scan

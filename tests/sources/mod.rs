@@ -7,7 +7,7 @@ mod tars;
 use std::fs;
 use std::path::Path;
 
-use minimage::explain::Explain;
+use minimage::explain::{Explain, Spelling};
 use minimage::layer;
 use minimage::oci::{Digest, Layout, MediaType};
 use minimage::path::RootPath;
@@ -73,7 +73,7 @@ fn an_image_is_as_good_as_a_directory() {
         let report = |rootfs: &dyn Rootfs| match answer::closure(tree, rootfs, &tree.search) {
             Ok(resolution) => {
                 let plan = layer::plan(&resolution.closure, Layering::default());
-                Report::new("source", &resolution, &plan).to_json()
+                Report::new("source", &resolution, &plan, Spelling::Flags).to_json()
             }
             Err(error) => error.explain().iter().map(ToString::to_string).collect(),
         };
