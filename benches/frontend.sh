@@ -2,6 +2,8 @@
 # benches/frontend.sh [ROUNDS]: what `# syntax=minimage` adds to a build: gdb with its 57 libraries, one script, one RUN,
 # beside the stock frontend with one trivial RUN more. Nothing is exported: how long a layer takes to compress is BuildKit's.
 #
+# Ours is there twice: as it is, with the 800 files of gdb's data and of the Python in it, and with the libraries alone.
+#
 # The stock frontend is there twice: inside of the daemon, where it costs nothing to start, and as an image, as
 # `# syntax=docker/dockerfile:1` has it and as every frontend of somebody else must be. All take turns, each round with a
 # RUN that nobody has run before; a ratio counts, a time does not.
@@ -93,9 +95,10 @@ ln "$tools/gdb.tar" "$place/base/" 2>/dev/null || cp "$tools/gdb.tar" "$place/ba
 printf 'FROM scratch\nADD gdb.tar /\n' >"$place/base/Dockerfile"
 build "$place/base" --output "type=image,name=127.0.0.1:$port/library/gdb:latest,push=true,registry.insecure=true"
 
-frontends=(stock image minimage)
-declare -A first=([stock]='#' [image]='# syntax=docker/dockerfile:1' [minimage]='# syntax=minimage')
-declare -A last=([stock]='RUN true' [image]='RUN true' [minimage]='')
+frontends=(stock image minimage libraries)
+declare -A first=([stock]='#' [image]='# syntax=docker/dockerfile:1' [minimage]='# syntax=minimage'
+    [libraries]='# syntax=minimage --no-package-data --without python-library')
+declare -A last=([stock]='RUN true' [image]='RUN true' [minimage]='' [libraries]='')
 write() { # FRONTEND ROUND
     mkdir -p "$place/$1"
     printf '#!/bin/sh\nexec gdb "$@"\n' >"$place/$1/run.sh"
@@ -125,9 +128,13 @@ for round in warm $(seq "$rounds"); do
 done
 
 median() { sort -n "$1" | sed -n "$(((rounds + 1) / 2))p"; }
-echo "median of $rounds, in turns     daemon's own     as an image        minimage    to daemon's own   to image"
+declare -A name=([stock]="the daemon's own" [image]='stock, as an image' [minimage]='minimage' [libraries]='libraries alone')
+echo "median of $rounds, in turns"
+printf '%-8s %-20s %8s %20s %20s\n' '' '' '' "to the daemon's own" 'to stock as an image'
 for kind in cold cached; do
-    a=$(median "$place/$kind.stock") b=$(median "$place/$kind.image") c=$(median "$place/$kind.minimage")
-    awk -v kind=$kind -v a="$a" -v b="$b" -v c="$c" 'BEGIN {
-        printf "%-26s %12.0f ms %12.0f ms %12.0f ms %17.2fx %9.2fx\n", kind, a/1e6, b/1e6, c/1e6, c/a, c/b }'
+    for frontend in "${frontends[@]}"; do
+        awk -v kind=$kind -v name="${name[$frontend]}" -v own="$(median "$place/$kind.stock")" \
+            -v image="$(median "$place/$kind.image")" -v this="$(median "$place/$kind.$frontend")" 'BEGIN {
+            printf "%-8s %-20s %5.0f ms %19.2fx %19.2fx\n", kind, name, this/1e6, this/own, this/image }'
+    done
 done
