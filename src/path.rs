@@ -153,7 +153,11 @@ impl Ord for RootPath {
     fn cmp(&self, other: &Self) -> Ordering {
         // A slash sorts below every other byte: then whole-path order is the order of a depth-first walk.
         let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
-        self.relative().iter().map(key).cmp(other.relative().iter().map(key))
+        let (one, two) = (self.relative(), other.relative());
+        // Neighbours in a map have most of their bytes in common: eight are compared at once.
+        let words = one.chunks_exact(8).zip(two.chunks_exact(8));
+        let start = 8 * words.take_while(|(one, two)| one == two).count();
+        one.iter().skip(start).map(key).cmp(two.iter().skip(start).map(key))
     }
 }
 
