@@ -15,7 +15,7 @@ use crate::formats::dlopen_note::Priority;
 use crate::formats::elf::{ByteOrder, Class, DF_1_NODEFLIB, DF_1_PIE, Elf, ElfError, Ident, NeedKind};
 use crate::formats::ldso_cache::LdsoCache;
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Absence, FileId, Kind, RootfsError, chase};
+use crate::rootfs::{Absence, FileId, Kind, RootfsError};
 use crate::spec::{Hints, Search};
 
 const ET_EXEC: u16 = 2;
@@ -542,7 +542,7 @@ impl Process<'_> {
                     Candidate::Next => {}
                     Candidate::EndOfList => {
                         let above = if directory.is_empty() { b"/" } else { directory.as_slice() };
-                        if chase(self.objects.rootfs(), &RawPath::new(above))?.end.is_ok() {
+                        if self.objects.end(&RawPath::new(above))?.is_ok() {
                             return Ok(Searched::Nothing);
                         }
                     }
@@ -566,8 +566,8 @@ impl Process<'_> {
     }
 
     fn look_at(&self, path: &RawPath) -> Result<Candidate, RootfsError> {
-        let rootfs = self.objects.rootfs();
-        let (real, node) = match chase(rootfs, path)?.end {
+        let end = self.objects.end(path)?;
+        let (real, node) = match &*end {
             Ok(found) => found,
             Err(Absence::NotFound | Absence::NotADirectory | Absence::Denied) => return Ok(Candidate::Next),
             Err(Absence::TooManyLinks | Absence::NameTooLong) => return Ok(Candidate::EndOfList),
@@ -579,9 +579,9 @@ impl Process<'_> {
             Kind::Special(what) => return fatal(Obstacle::Special(what)),
             Kind::Link(_) => return Ok(Candidate::Next),
         }
-        let object = match self.objects.at(&real, &node)? {
+        let object = match self.objects.at(real, node)? {
             Ok(object) => object,
-            Err(error) => return self.broken(&real, error),
+            Err(error) => return self.broken(real, error),
         };
         let elf = &object.elf;
         if elf.class != self.abi.class {

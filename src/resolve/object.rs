@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use crate::formats::elf::{Elf, ElfError, VersionNeed};
-use crate::path::RootPath;
-use crate::rootfs::{Node, Rootfs, RootfsError};
+use crate::path::{RawPath, RootPath};
+use crate::rootfs::{Absence, Node, Rootfs, RootfsError, chase};
 
 /// An ELF file of a root filesystem.
 #[derive(Debug)]
@@ -31,16 +31,21 @@ pub(super) struct Versions {
 /// An object, or why the file is none.
 type Parsed = Result<Rc<Object>, Rc<ElfError>>;
 
+/// The real path at the end of a walk with its node, or why there is none.
+type End = Result<(RootPath, Node), Absence>;
+
 /// The ELF files of one root filesystem, each opened once.
 pub(super) struct Objects<'a> {
     rootfs: &'a dyn Rootfs,
+    /// Where spelled paths lead: the plugins of one host look at the same candidates.
+    ends: RefCell<HashMap<RawPath, Rc<End>>>,
     parsed: RefCell<HashMap<RootPath, Parsed>>,
     versions: RefCell<HashMap<RootPath, Rc<Versions>>>,
 }
 
 impl<'a> Objects<'a> {
     pub(super) fn new(rootfs: &'a dyn Rootfs) -> Self {
-        Self { rootfs, parsed: RefCell::default(), versions: RefCell::default() }
+        Self { rootfs, ends: RefCell::default(), parsed: RefCell::default(), versions: RefCell::default() }
     }
 
     /// Returns the ELF files of `rootfs`, of which those that `known` has parsed are the same where `is_same` says so.
@@ -53,7 +58,17 @@ impl<'a> Objects<'a> {
         parsed.retain(|path, _| is_same(path));
         let mut versions = known.versions.borrow().clone();
         versions.retain(|path, _| is_same(path));
-        Self { rootfs, parsed: parsed.into(), versions: versions.into() }
+        Self { rootfs, ends: RefCell::default(), parsed: parsed.into(), versions: versions.into() }
+    }
+
+    /// Returns where `path` leads.
+    pub(super) fn end(&self, path: &RawPath) -> Result<Rc<End>, RootfsError> {
+        if let Some(known) = self.ends.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let end = Rc::new(chase(self.rootfs, path)?.end);
+        self.ends.borrow_mut().insert(path.clone(), end.clone());
+        Ok(end)
     }
 
     /// Returns the undefined symbols of `object`; none if its tables are broken.

@@ -3,7 +3,7 @@
 //! The only code that follows links or `..`. It walks as the kernel does (path_resolution(7)), with the root of the
 //! root filesystem as `/`: absolute targets start there again, and `..` stops there.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
 use std::fmt;
 
 use super::{Kind, Node, Rootfs, RootfsError};
@@ -97,10 +97,11 @@ fn walk(
     }
     let mut here = RootPath::root();
     let mut node = None;
-    let mut todo: VecDeque<Vec<u8>> = names(raw).collect();
+    // The next name is the last one.
+    let mut todo: Vec<Cow<'_, [u8]>> = names(raw).rev().map(Cow::Borrowed).collect();
     let mut wants_directory = raw.as_bytes().ends_with(b"/");
-    while let Some(name) = todo.pop_front() {
-        match name.as_slice() {
+    while let Some(name) = todo.pop() {
+        match &*name {
             b"." => continue,
             b".." => {
                 if let Some(above) = here.parent() {
@@ -130,9 +131,7 @@ fn walk(
                     node = None;
                 }
                 wants_directory |= todo.is_empty() && target.as_bytes().ends_with(b"/");
-                for name in names(target).collect::<Vec<_>>().into_iter().rev() {
-                    todo.push_front(name);
-                }
+                todo.extend(names(target).rev().map(|name| Cow::Owned(name.to_vec())));
                 links.push(Link { path, node: found });
             }
             kind => {
@@ -155,8 +154,8 @@ fn walk(
     Ok(Ok((here, node)))
 }
 
-fn names(path: &RawPath) -> impl Iterator<Item = Vec<u8>> {
-    path.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec)
+fn names(path: &RawPath) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
