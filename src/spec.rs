@@ -1,6 +1,7 @@
 //! Flags, project file or frontend options -> [`BuildSpec`]: everything that a build depends on, as values.
 
 mod config;
+mod platforms;
 mod selection;
 
 use std::ffi::OsStr;
@@ -21,6 +22,7 @@ use crate::path::RawPath;
 use crate::roots::Root;
 
 pub use config::{ConfigEdits, EditError};
+pub use platforms::{PlatformsError, SourceFor, SourceWord, sources};
 pub use selection::{
     Generated, PackageData, RunAs, RunAsError, Selection, SensitiveFiles, Suggested, Unowned, With,
 };

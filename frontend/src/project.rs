@@ -2,12 +2,15 @@
 
 use minimage::explain::{Choice, Explain, Spelling};
 use minimage::glob::Glob;
+use minimage::oci::{Platform, platform};
 use minimage::options::{self, Choices, OptionError};
 use minimage::path::RawPath;
 use minimage::project::{self, ARGUMENTS, Flag, PROGRAM, Setting, Takes};
 use minimage::roots::{Keep, Origin, Root, Tree, split_destination};
 use minimage::rules::Catalogue;
-use minimage::spec::{ConfigEdits, STANDARD_PATH, Search, Selection, SensitiveFiles, Source, Unowned};
+use minimage::spec::{
+    self, ConfigEdits, STANDARD_PATH, Search, Selection, SensitiveFiles, Source, SourceWord, Unowned,
+};
 
 use crate::blame::{self, range};
 use crate::build::{Build, Minimised, ServeError, StockImage, Task, words};
@@ -32,22 +35,28 @@ pub(crate) fn build(build: &Build<'_>, name: &str) -> Result<SolveResult, ServeE
     let findings =
         |problems: Vec<Finding>| ServeError::Findings(Box::new(blame::status(&problems, Some(&file))));
     let settings = settings(build, &file).map_err(findings)?;
-    let Place { image, platform, lines } = place(&settings).map_err(findings)?;
+    let asked = build.options.value("platform");
+    let place = place(&settings, asked).map_err(findings)?;
+    let lines = place.lines;
     Project::read(&settings, name).map_err(findings)?;
 
     let rules = rules(build, &context, &file, &settings)?;
     let mut options = build.options.forwarded_without(&OF_DOCKERFILE);
-    if let Some(platform) = platform.filter(|_| build.options.value("platform").is_none()) {
-        put(&mut options, "platform", platform);
+    if asked.is_none() && !place.platforms.is_empty() {
+        let platforms: Vec<String> = place.platforms.iter().map(platform::shown).collect();
+        put(&mut options, "platform", platforms.join(","));
     }
-    let stock = build.dockerfile(&format!("FROM {image}\n"), options);
+    let stock = build.dockerfile(&place.dockerfile(), options);
     let stock = stock.map_err(|error| at(lines, &file, error.into()))?;
     let images = build.images(&stock)?;
+    let file_name = name.to_owned();
     let request =
-        ProjectRequest { epoch: 0, from: image, settings, rules, path: Vec::new(), file: name.to_owned() };
+        ProjectRequest { epoch: 0, from: String::new(), settings, rules, path: Vec::new(), file: file_name };
     build.result(&stock, images, |mut stock| {
         stock.graph.show_instead(&file, range(lines));
-        minimised(build, stock, request.clone())
+        let platform = platform::parse(&stock.platform);
+        let image = place.image(platform.as_ref().or(place.platforms.first())).unwrap_or_default();
+        minimised(build, stock, ProjectRequest { from: image.to_owned(), ..request.clone() })
     })
 }
 
@@ -168,39 +177,87 @@ fn setting(given: &Given, flags: &[Flag]) -> Result<Option<Setting>, OptionError
 
 /// Where everything comes from.
 struct Place {
-    /// The image, as a Dockerfile names it.
-    image: String,
-    platform: Option<String>,
+    /// The platforms that have an image of their own, and the image, as a Dockerfile names it.
+    images: Vec<(Option<Platform>, String)>,
+    /// What the image is made for; empty if nobody says so.
+    platforms: Vec<Platform>,
     /// The lines that say so.
     lines: (i32, i32),
 }
 
-/// Returns where everything comes from: inside of BuildKit that is an image.
-fn place(settings: &[Setting]) -> Result<Place, Vec<Finding>> {
+impl Place {
+    /// Returns the Dockerfile that is the image of each platform.
+    fn dockerfile(&self) -> String {
+        if let [(_, image)] = self.images.as_slice() {
+            return format!("FROM {image}\n");
+        }
+        let stage = |(platform, image): &(Option<Platform>, String)| {
+            let platform = platform.as_ref().map(platform::shown).unwrap_or_default();
+            let mut parts = platform.split('/');
+            let mut part = || parts.next().unwrap_or_default();
+            format!("FROM {image} AS {}-{}{}\n", part(), part(), part())
+        };
+        let stages: String = self.images.iter().map(stage).collect();
+        // Without the first line there is a warning, as without a platform nothing is named.
+        format!("# check=skip=InvalidDefaultArgInFrom\n{stages}FROM $TARGETOS-$TARGETARCH$TARGETVARIANT\n")
+    }
+
+    /// Returns the image of `platform`, if there is one.
+    fn image(&self, platform: Option<&Platform>) -> Option<&str> {
+        let is_for = |of: &Option<Platform>| of.is_none() || of.as_ref() == platform;
+        self.images.iter().find(|(of, _)| is_for(of)).map(|(_, image)| image.as_str())
+    }
+}
+
+/// Returns where everything comes from if the client asks for the platforms `asked`, if for any: inside of BuildKit that
+/// is an image, or one for each platform.
+fn place(settings: &[Setting], asked: Option<&str>) -> Result<Place, Vec<Finding>> {
     let last = |name: &str| settings.iter().rev().find(|setting| setting.name == name);
     let problem = |lines, what: String| {
         let explanation = minimage::explain::Explanation::new("project-from", what);
         let text = explanation.fix("write for example `from = \"debian:bookworm\"`").to_string();
-        Err(vec![Finding { lines, text }])
+        vec![Finding { lines, text }]
     };
     let Some(from) = last("from") else {
         let what = "the file does not say which image everything is from, and BuildKit has no other place";
-        return problem((1, 1), what.to_owned());
+        return Err(problem((1, 1), what.to_owned()));
     };
-    let [word] = from.values.as_slice() else {
-        let what = "there are several sources; BuildKit takes everything from one image, for each platform";
-        return problem(lines(from), what.to_owned());
-    };
-    match Source::parse(word.as_ref()) {
-        Ok(Source::Registry(_)) => {}
-        Ok(_) => {
-            return problem(lines(from), format!("`{word}` is no image, and BuildKit sees nothing else"));
+    let said = lines(from);
+    let mut images = Vec::new();
+    let mut words = Vec::new();
+    for text in &from.values {
+        let word = SourceWord::parse(text.as_ref()).map_err(|error| vec![finding(&error, said)])?;
+        if !matches!(word.source, Source::Registry(_)) {
+            let source = word.source;
+            return Err(problem(said, format!("`{source}` is no image, and BuildKit sees nothing else")));
         }
-        Err(error) => return Err(vec![finding(&error, lines(from))]),
+        let image = word.platform.as_ref().and_then(|_| text.split_once('=')).map_or(&**text, |(_, it)| it);
+        images.push((word.platform.clone(), image.strip_prefix("docker://").unwrap_or(image).to_owned()));
+        words.push(word);
     }
-    let image = word.strip_prefix("docker://").unwrap_or(word).to_owned();
-    let platform = last("platform").map(|setting| setting.values.join(","));
-    Ok(Place { image, platform, lines: lines(from) })
+    let parsed = |texts: &[&str], lines| -> Result<Vec<Platform>, Vec<Finding>> {
+        let texts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+        let parsed = texts.map(|text| platform::parse(text).ok_or(text)).collect::<Result<_, _>>();
+        parsed.map_err(|text| problem(lines, format!("`{text}` is no platform")))
+    };
+    let listed = match last("platform") {
+        Some(setting) => {
+            parsed(&setting.values.iter().map(String::as_str).collect::<Vec<_>>(), lines(setting))?
+        }
+        None => Vec::new(),
+    };
+    let sources = spec::sources(&words, &listed).map_err(|error| vec![finding(&error, said)])?;
+    let platforms = match asked {
+        Some(asked) => parsed(&[asked], said)?,
+        None => sources.into_iter().filter_map(|(_, platform)| platform).collect(),
+    };
+    let place = Place { images, platforms, lines: said };
+    match place.platforms.iter().find(|platform| place.image(Some(platform)).is_none()) {
+        Some(platform) => {
+            Err(problem(said, format!("there is no image for `{}`", platform::shown(platform))))
+        }
+        None => Ok(place),
+    }
 }
 
 fn lines(setting: &Setting) -> (i32, i32) {
@@ -390,20 +447,48 @@ mod tests {
 
     #[test]
     fn everything_is_from_an_image() {
-        let found = |text: &str| place(&settings(text)).map_err(|problems| problems[0].clone());
-        let Place { image, platform, lines } =
-            found("\nfrom = 'docker://r/x:1'\nplatform = 'linux/arm64'").ok().unwrap();
-        assert_eq!((&*image, platform.as_deref(), lines), ("r/x:1", Some("linux/arm64"), (2, 2)));
-        for (text, line, what) in [
+        let found = |text: &str, asked| {
+            let place = place(&settings(text), asked).map_err(|problems| problems[0].clone());
+            place.map(|place| {
+                let platforms: Vec<String> = place.platforms.iter().map(platform::shown).collect();
+                (place.dockerfile(), platforms.join(","), place.lines.0)
+            })
+        };
+        let of =
+            |dockerfile: &str, platforms: &str, line| (dockerfile.to_owned(), platforms.to_owned(), line);
+        let several = "from = ['linux/amd64=a', 'linux/arm/v7=docker://r/b:1']";
+        let stages = "# check=skip=InvalidDefaultArgInFrom\nFROM a AS linux-amd64\nFROM r/b:1 AS linux-armv7\n\
+            FROM $TARGETOS-$TARGETARCH$TARGETVARIANT\n";
+        for (text, asked, expected) in [
+            ("\nfrom = 'docker://r/x:1'", None, of("FROM r/x:1\n", "", 2)),
+            ("from = 'a'\nplatform = 'linux/arm64'", None, of("FROM a\n", "linux/arm64", 1)),
+            ("from = 'a'\nplatform = 'linux/arm64'", Some("linux/386"), of("FROM a\n", "linux/386", 1)),
+            (several, None, of(stages, "linux/amd64,linux/arm/v7", 1)),
+            (several, Some("linux/amd64"), of(stages, "linux/amd64", 1)),
+            ("from = 'linux/arm64=a'", None, of("FROM a\n", "linux/arm64", 1)),
+        ] {
+            assert_eq!(found(text, asked).ok().unwrap(), expected, "{text}");
+        }
+        for (text, asked, line, what) in [
             (
                 "program = 'a'",
+                None,
                 1,
                 "the file does not say which image everything is from, and BuildKit has no other place",
             ),
-            ("\nfrom = './root'", 2, "`./root` is no image, and BuildKit sees nothing else"),
-            ("\nfrom = 'A b'", 2, "`A b` is neither a path, which starts with `/` or `.`, nor an image"),
+            ("\nfrom = './root'", None, 2, "`./root` is no image, and BuildKit sees nothing else"),
+            (
+                "\nfrom = 'A b'",
+                None,
+                2,
+                "`A b` is neither a path, which starts with `/` or `.`, nor an image",
+            ),
+            ("from = ['a', 'b']", None, 1, "one of several sources does not say which platform it is for"),
+            ("from = 'a'\nplatform = 'x'", None, 2, "`x` is no platform"),
+            (several, Some("linux/arm64"), 1, "there is no image for `linux/arm64`"),
+            ("from = 'linux/arm64=a'", Some("linux/amd64"), 1, "there is no image for `linux/amd64`"),
         ] {
-            let problem = found(text).err().unwrap();
+            let problem = found(text, asked).err().unwrap();
             assert_eq!(problem.lines, (line, line));
             let said = problem.text.lines().next().unwrap();
             assert!(said.ends_with(what), "{said}");

@@ -13,14 +13,13 @@ use thiserror::Error;
 use super::connection::{Mirror, RegistryHost};
 use super::load::EngineName;
 use super::output::OutputSpec;
-use super::platforms::SourceWord;
 use super::results::ResultArguments;
 use super::selection::{ConfigArguments, SelectionArguments};
 use super::stored;
 use crate::oci::{Platform, Reference, platform};
 use crate::path::RawPath;
 use crate::roots::{Keep, Origin, Root, split_destination};
-use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Layering, Search, Source};
+use crate::spec::{Algorithm, CacheSource, DlopenLevel, Hwcaps, Layering, Search, Source, SourceWord};
 
 /// Makes the smallest OCI image that still works, with no Docker and no daemon.
 #[derive(Debug, Parser)]

@@ -52,26 +52,35 @@ fn several_platforms() {
     }
     let platforms = ["--opt", "platform=linux/amd64,linux/arm64"];
     buildkit.push_index(&base, &platforms, "library/debian:several");
+    let expected = ["amd64 amd64 e_machine=62 loaders=2", "arm64 arm64 e_machine=183 loaders=2"];
     let dockerfile = ONE_PROGRAM.replace("bookworm", "several");
-    let layout =
-        buildkit.builder().layout(&workspace, &context(&workspace, "several", &dockerfile), &platforms);
+    let directory = context(&workspace, "several", &dockerfile);
+    assert_eq!(machines(&buildkit.builder().layout(&workspace, &directory, &platforms)), expected);
+
+    // A project file names the platforms itself, or an image for each; the client may want fewer.
+    let several = "from = 'debian:several'\nplatform = ['linux/amd64', 'linux/arm64']";
+    let each = "from = ['linux/amd64=debian:bookworm', 'linux/arm64=debian:several']";
+    let named = ["--opt", "filename=minimage.toml"];
+    for from in [several, each] {
+        let project = format!("# syntax=minimage\n{from}\nprogram = '/usr/bin/tac'\n");
+        fs::write(directory.join("minimage.toml"), project).unwrap();
+        assert_eq!(machines(&buildkit.builder().layout(&workspace, &directory, &named)), expected, "{from}");
+    }
+    let one = [&named[..], &["--opt", "platform=linux/arm64"]].concat();
+    assert_eq!(buildkit.image(&workspace, &directory, &one).config["architecture"], "arm64");
+}
+
+/// Returns what the images of `layout` are said to be for, what the program in them is for, and how many loaders it has.
+fn machines(layout: &Layout) -> Vec<String> {
     let index = layout.inner_index();
-    let found: Vec<String> = index["manifests"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|descriptor| {
-            let image = layout.image_of(descriptor);
-            let machine = u16::from_le_bytes(file(&image, "usr/bin/tac")[18..20].try_into().unwrap());
-            let loaders = files(&image).lines().filter(|name| name.contains("/ld-linux")).count();
-            let architecture = text(&image.config["architecture"]);
-            format!(
-                "{} {architecture} e_machine={machine} loaders={loaders}",
-                text(&descriptor["platform"]["architecture"])
-            )
-        })
-        .collect();
-    assert_eq!(found, ["amd64 amd64 e_machine=62 loaders=2", "arm64 arm64 e_machine=183 loaders=2"]);
+    let machine = |descriptor: &Value| {
+        let image = layout.image_of(descriptor);
+        let machine = u16::from_le_bytes(file(&image, "usr/bin/tac")[18..20].try_into().unwrap());
+        let loaders = files(&image).lines().filter(|name| name.contains("/ld-linux")).count();
+        let (platform, config) = (&descriptor["platform"]["architecture"], &image.config["architecture"]);
+        format!("{} {} e_machine={machine} loaders={loaders}", text(platform), text(config))
+    };
+    index["manifests"].as_array().unwrap().iter().map(machine).collect()
 }
 
 /// What a client gives a name stands where a stage or an image would.

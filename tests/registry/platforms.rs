@@ -207,7 +207,7 @@ fn sources_in_a_project_file() {
 fn what_does_not_fit_together() {
     let home = home();
     for (line, code, told) in [
-        ("build --from ./amd64 --from ./arm64 /app/main", 2, "error[usage]: one of several `--from`"),
+        ("build --from ./amd64 --from ./arm64 /app/main", 2, "error[usage]: one of several sources"),
         (
             "tree --from linux/amd64=./amd64 --from linux/arm64=./arm64 /app/main",
             2,
