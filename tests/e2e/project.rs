@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use crate::buildkit::BuildKit;
+use crate::buildkit::{BuildKit, builder_of_2020};
 use crate::daemons::Daemon;
 use crate::layout::{Image, Layout};
 use crate::minimage::Workspace;
@@ -142,21 +142,9 @@ fn answer(mut stream: &TcpStream, file: &[u8]) {
     let _ = stream.write_all(&[head.as_bytes(), body].concat()); // whoever is gone needs no answer
 }
 
-/// A project of several files is the same one from a directory, a definition, a repository and an archive far away.
-#[test]
-fn a_project_is_found_where_the_context_is() {
-    let Some(buildkit) = BuildKit::client() else { return };
-    if !present(&[GIT]) {
-        return;
-    }
-    let workspace = Workspace::new();
-    let (context, served) = (workspace.path("context"), workspace.path("served"));
-    write_project(&context);
-    let expected = buildkit.image(&workspace, &context, &NAMED);
-    let listing = expected.description();
-    assert!(listing.contains(" var/tac/\n"), "{listing}");
-
-    let repository = served.join("project.git");
+/// Serves a repository with [`FILES`] below `directory`. Returns the server and the repository's address.
+fn serve_repository(directory: &Path) -> (Daemon, String) {
+    let repository = directory.join("project.git");
     write_project(&repository);
     let git = |words: &[&str]| {
         let identity = ["-c", "user.name=e2e", "-c", "user.email=e2e@e2e.test"];
@@ -170,9 +158,27 @@ fn a_project_is_found_where_the_context_is() {
     let programs = Outcome::of(Command::new("git").arg("--exec-path")).success().stdout;
     let mut daemon = sandbox().command(format!("{}/git-daemon", programs.trim()));
     daemon.args(["--verbose", "--export-all", "--listen=127.0.0.1", &format!("--port={port}")]);
-    daemon.arg(format!("--base-path={}", served.display()));
+    daemon.arg(format!("--base-path={}", directory.display()));
     let ready = |line: &str| line.contains("Ready to rumble").then_some(());
     let (daemon, ()) = Daemon::start("git daemon", &mut daemon, ready).unwrap_or_else(|log| panic!("{log}"));
+    (daemon, format!("git://127.0.0.1:{port}/project.git#main"))
+}
+
+/// A project of several files is the same one from a directory, a repository and an archive far away.
+#[test]
+fn a_project_is_found_where_the_context_is() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    if !present(&[GIT]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let (context, served) = (workspace.path("context"), workspace.path("served"));
+    write_project(&context);
+    let expected = buildkit.image(&workspace, &context, &NAMED);
+    let listing = expected.description();
+    assert!(listing.contains(" var/tac/\n"), "{listing}");
+
+    let (daemon, repository) = serve_repository(&served);
     let _witness = daemon.witness();
 
     let archive = workspace.path("context.tar.gz");
@@ -182,9 +188,7 @@ fn a_project_is_found_where_the_context_is() {
     let empty = workspace.path("empty");
     fs::create_dir(&empty).unwrap();
     let mut differences = Vec::new();
-    for place in
-        [format!("git://127.0.0.1:{port}/project.git#main"), format!("http://{address}/context.tar.gz")]
-    {
+    for place in [repository.clone(), format!("http://{address}/context.tar.gz")] {
         let option = format!("context={place}");
         let found = buildkit.image(&workspace, &empty, &[&NAMED[..], &["--opt", &option]].concat());
         differences.extend(difference(&place, ("directory", &listing), ("found", &found.description())));
@@ -192,7 +196,7 @@ fn a_project_is_found_where_the_context_is() {
     none_of(differences);
 
     // A part of a repository is a place, too, and what is not there is told at its line.
-    let part = format!("context=git://127.0.0.1:{port}/project.git#main:deploy");
+    let part = format!("context={repository}:deploy");
     let outcome = buildkit.build(&empty, &["--opt", "filename=minimage.toml", "--opt", &part]).success();
     assert!(outcome.stderr.contains("[minimage] resolve what minimage.toml takes of debian:bookworm"));
     let rules = context.join("deploy/tac.toml");
@@ -210,4 +214,38 @@ fn a_project_is_found_where_the_context_is() {
         assert_eq!(said, Some(message), "{outcome}");
         assert!(outcome.stderr.contains("   4 | >>> rules = ['tac.toml']\n"), "{outcome}");
     }
+}
+
+/// The BuildKit inside of Docker 20.10 makes the same of a project, and says what it cannot do.
+#[test]
+fn the_builder_of_2020_reads_projects() {
+    let Some(docker) = builder_of_2020() else { return };
+    if !present(&[GIT]) {
+        return;
+    }
+    let workspace = Workspace::new();
+    let context = workspace.path("context");
+    write_project(&context);
+    let file = context.join("deploy/minimage.toml");
+    let each = "from = ['linux/amd64=debian:bookworm', 'linux/arm64=debian:of-another-machine']";
+    fs::write(&file, FILES[0].1.replace("from = 'debian:bookworm'", each)).unwrap();
+    let build = |place: &str, file: &str, more: &[&str]| {
+        let words =
+            ["build", "--network", "none", "--progress", "plain", "--tag", "e2e.test/project", "--file"];
+        docker.run(&[&words[..], &[file], more, &[place]].concat())
+    };
+    let (place, file) = (context.to_str().unwrap(), file.to_str().unwrap());
+    build(place, file, &["--platform", "linux/amd64"]).success();
+    let outcome = docker.run(&["run", "--rm", "--network", "none", "e2e.test/project", "/var/tac/absent"]);
+    assert_eq!(
+        outcome.stderr,
+        "/usr/bin/tac: failed to open '/var/tac/absent' for reading: No such file or directory\n"
+    );
+
+    let (daemon, repository) = serve_repository(&workspace.path("served"));
+    let _witness = daemon.witness();
+    let outcome = build(&repository, FILES[0].0, &[]);
+    let message = "minimage: this BuildKit reads a project file from a directory of the client only: check its repository \
+        out first\n";
+    assert!(outcome.status == 1 && outcome.stderr.ends_with(message), "{outcome}");
 }
