@@ -10,7 +10,7 @@ use super::scripts;
 use crate::closure::Cause;
 use crate::packages::{self, PackageId};
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Kind, chase};
+use crate::rootfs::{Kind, Node, chase};
 use crate::spec::PackageData;
 
 /// How the names of modules end, in languages whose interpreters programs have built in.
@@ -62,7 +62,12 @@ impl Collector<'_> {
         if selection.package_data == PackageData::Leave || selection.is_without("package-data") {
             return Ok(());
         }
-        let mut programs: Vec<RootPath> = self.named.iter().cloned().collect();
+        let mut programs = Vec::new();
+        for path in &self.named {
+            if self.is_program(path)? {
+                programs.push(path.clone());
+            }
+        }
         programs.extend(self.root_objects.iter().map(|object| object.path.clone()));
         programs.sort();
         for program in programs {
@@ -78,6 +83,15 @@ impl Collector<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether `path` leads to something to start. Some libraries can be started too, and say by which name
+    /// programs need them: they are there for those.
+    fn is_program(&self, path: &RootPath) -> Result<bool, ResolveError> {
+        let is_executable = |node: &Node| node.kind == Kind::File && node.mode & 0o111 != 0;
+        let end = chase(self.rootfs(), &path.to_raw())?.end.ok();
+        let Some((real, node)) = end.filter(|(_, node)| is_executable(node)) else { return Ok(false) };
+        Ok(self.resolver.object(&real, &node)?.map_or(true, |object| object.elf.soname.is_none()))
     }
 
     fn take_files_of(&mut self, package: PackageId, by: &RootPath) -> Result<(), ResolveError> {
