@@ -724,4 +724,40 @@ mod tests {
             assert_eq!(found(settings, user), expected);
         }
     }
+
+    #[test]
+    fn libraries_that_were_copied_by_hand_serve() {
+        let libc = "elf interp=/lib64/ld-linux-x86-64.so.2 soname=libc.so.6 mode=0755";
+        let app = "elf needed=libc.so.6,libm.so.6";
+        let stage = tree(
+            "stage",
+            &format!(
+                "{LOADER}/usr/bin/app {app}\n/usr/lib/x86_64-linux-gnu/libc.so.6 {libc}\n\
+                /usr/lib/x86_64-linux-gnu/libm.so.6 elf\n/usr/lib/x86_64-linux-gnu/gconv/gconv-modules file \"x\"\n\
+                /var/lib/dpkg/status text \"Package: libc6\" \"Status: install ok installed\" \"Architecture: amd64\" \
+                \"Version: 2.36\"\n/var/lib/dpkg/info/libc6:amd64.list text /usr/lib/x86_64-linux-gnu/libc.so.6 \
+                /usr/lib/x86_64-linux-gnu/libm.so.6 /usr/lib/x86_64-linux-gnu/gconv/gconv-modules\n"
+            ),
+        );
+        let loader = LOADER.lines().rev().take(2).collect::<Vec<_>>();
+        let target = tree(
+            "target",
+            &format!(
+                "/usr/bin/app {app}\n/lib/x86_64-linux-gnu/libc.so.6 {libc}\n/lib64/ld-linux-x86-64.so.2{}\n{}\n",
+                loader[1].trim_start_matches("/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
+                loader[0],
+            ),
+        );
+        let roots = vec![
+            copied(0, "/usr/bin/app", "/usr/bin/"),
+            copied(0, "/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/"),
+            copied(0, "/lib64/ld-linux-x86-64.so.2", "/lib64/"),
+        ];
+        let found = image(&request(&["build"], roots), &target, &[&stage]);
+        assert_eq!(
+            found,
+            "/lib/x86_64-linux-gnu/libc.so.6\n/lib/x86_64-linux-gnu/libm.so.6\n/usr/bin/app\n\
+                /var/lib/dpkg/status.d/libc6\n/var/lib/dpkg/status.d/libc6.md5sums"
+        );
+    }
 }

@@ -53,6 +53,7 @@ pub(crate) fn complete<'a>(
             lost.insert(from);
         }
     }
+    let replaced = replaced(completed, closure, stage)?;
     for (path, entry) in closure.entries() {
         // Roots are where the build file put them; what they need or lead to comes along.
         let comes_along = |reason: &Reason| {
@@ -66,35 +67,36 @@ pub(crate) fn complete<'a>(
                 _ => true,
             }
         };
-        if !entry.reasons.iter().any(comes_along) {
-            continue;
-        }
+        let along = entry.reasons.iter().filter(|reason| comes_along(reason));
+        let places: BTreeSet<RawPath> =
+            along.filter_map(|reason| place(&replaced, path, &closure.demand(reason.demand).path)).collect();
         // What loaders ask for they will ask for again, unless the target has something better.
         let is_asked_for = entry.reasons.iter().any(|reason| {
             let cause = &closure.demand(reason.demand).cause;
             matches!(cause, Cause::Needed { .. } | Cause::Interp { .. } | Cause::DlopenNote { .. })
         });
-        let spelled = path.to_raw();
-        match itself(completed, &spelled)? {
-            None => {
-                add(completed, &spelled, entry, stage)?;
-                if !is_asked_for && !matches!(entry.node.kind, Kind::Special(_)) {
-                    completion.brought.push((spelled, closure.origin(path).cloned()));
+        for spelled in places {
+            match itself(completed, &spelled)? {
+                None => {
+                    add(completed, &spelled, entry, stage)?;
+                    if !is_asked_for && !matches!(entry.node.kind, Kind::Special(_)) {
+                        completion.brought.push((spelled, closure.origin(path).cloned()));
+                    }
                 }
-            }
-            Some(real) if entry.reasons.iter().any(|reason| is_of_loader(closure, reason)) => {
-                if let Content::Generated(more) = &entry.content {
-                    complete_cache(completed, &real, more)?;
+                Some(real) if entry.reasons.iter().any(|reason| is_of_loader(closure, reason)) => {
+                    if let Content::Generated(more) = &entry.content {
+                        complete_cache(completed, &real, more)?;
+                    }
                 }
-            }
-            Some(real) => {
-                let there = chase(completed, &real.to_raw())?.end;
-                if is_asked_for
-                    && let Ok((real, node)) = there
-                    && entry.node.kind == Kind::File
-                    && !is_same(completed, &real, &node, stage, entry)?
-                {
-                    completion.differences.push(Difference { path: real, stage: index });
+                Some(real) => {
+                    let there = chase(completed, &real.to_raw())?.end;
+                    if is_asked_for
+                        && let Ok((real, node)) = there
+                        && entry.node.kind == Kind::File
+                        && !is_same(completed, &real, &node, stage, entry)?
+                    {
+                        completion.differences.push(Difference { path: real, stage: index });
+                    }
                 }
             }
         }
@@ -109,6 +111,44 @@ pub(crate) fn complete<'a>(
         }
     }
     Ok(completion)
+}
+
+/// A link to a directory, and where that is.
+type Replaced = (RootPath, RootPath);
+
+/// Returns the links of `stage` to directories in whose place `completed` has directories of its own.
+fn replaced(
+    completed: &dyn Rootfs,
+    closure: &Closure,
+    stage: &dyn Rootfs,
+) -> Result<Vec<Replaced>, RootfsError> {
+    let mut found = Vec::new();
+    for (path, _) in closure.entries().filter(|(_, entry)| matches!(entry.node.kind, Kind::Link(_))) {
+        if let Some(Node { kind: Kind::Directory, .. }) = completed.lookup(path)?
+            && let Ok((end, Node { kind: Kind::Directory, .. })) = chase(stage, &path.to_raw())?.end
+        {
+            found.push((path.clone(), end));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns where something belongs that is at `path` in its stage and serves somebody who asks for `asked`: where they
+/// look, if that is in a directory that the target has in place of a link. What lies above such a link's end is in no
+/// place.
+fn place(replaced: &[Replaced], path: &RootPath, asked: &RawPath) -> Option<RawPath> {
+    let through = replaced.iter().find(|(link, _)| {
+        let rest = asked.as_bytes().strip_prefix(link.as_bytes());
+        rest.is_some_and(|rest| rest.starts_with(b"/"))
+    });
+    let Some((link, end)) = through else { return Some(path.to_raw()) };
+    if end != path && end.is_within(path) {
+        return None;
+    }
+    match path.relative().strip_prefix(end.relative()) {
+        Some(rest) if path.is_within(end) => Some(RawPath::new([link.as_bytes(), rest].concat())),
+        _ => Some(path.to_raw()),
+    }
 }
 
 fn is_of_loader(closure: &Closure, reason: &Reason) -> bool {
@@ -284,7 +324,7 @@ mod tests {
         for (stage, target, real) in [
             (&merged[..], &[("/x", "")][..], "/usr/lib/libq.so.1.2"),
             (&split, &[("/usr/lib/y", ""), ("/lib", "-> usr/lib")], "/usr/lib/libq.so.1.2"),
-            (&merged, &[("/lib/y", "")], "/lib/libq.so.1"),
+            (&merged, &[("/lib/y", "")], "/lib/libq.so.1.2"),
         ] {
             let (stage, target) = (rootfs(stage), rootfs(target));
             let mut completed = CompletedRootfs::new(&target);
@@ -341,5 +381,32 @@ mod tests {
         let differences = complete(&mut completed, &closure, &stage, 3, &[]).unwrap().differences;
         assert_eq!(differences, [Difference { path, stage: 3 }]);
         assert_eq!(at(&completed, "/lib/libb.so").unwrap().1, b"two");
+    }
+
+    #[test]
+    fn what_comes_along_goes_where_it_is_looked_for() {
+        let stage = rootfs(&[
+            ("/app/main", "m"),
+            ("/usr/lib/liba.so.1", "-> liba.so.1.2"),
+            ("/usr/lib/liba.so.1.2", "a"),
+            ("/usr/lib/libb.so", "b"),
+            ("/usr/lib/libc.so", "c"),
+            ("/lib", "-> usr/lib"),
+        ]);
+        let target = rootfs(&[("/lib/libc.so", "c")]);
+        let mut completed = CompletedRootfs::new(&target);
+        let closure = closure(&stage, &["/lib/liba.so.1", "/usr/lib/libb.so", "/lib/libc.so"]);
+        assert_eq!(complete(&mut completed, &closure, &stage, 0, &[]).unwrap(), Completion::default());
+        for (path, expected) in [
+            ("/lib/liba.so.1", Some(("/lib/liba.so.1.2", "a"))),
+            ("/usr/lib/liba.so.1", None),
+            ("/usr/lib/libb.so", Some(("/usr/lib/libb.so", "b"))),
+            ("/lib/libb.so", None),
+            ("/lib/libc.so", Some(("/lib/libc.so", "c"))),
+            ("/usr/lib/libc.so", None),
+        ] {
+            let expected = expected.map(|(real, bytes)| (real.to_owned(), bytes.as_bytes().to_vec()));
+            assert_eq!(at(&completed, path), expected, "{path}");
+        }
     }
 }

@@ -222,6 +222,37 @@ fn programs_start_wherever_they_are_copied() {
     none_of(outcomes.iter().filter(|(_, it)| it.status != 43).map(|(target, it)| format!("{target}\n{it}")));
 }
 
+/// What was copied by hand, as people do without minimage, serves: nothing of it comes a second time.
+#[test]
+fn what_was_copied_by_hand_serves() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let mut differences = Vec::new();
+    for (name, libraries) in [("lib", "lib/x86_64-linux-gnu"), ("usr-lib", "usr/lib/x86_64-linux-gnu")] {
+        let dockerfile = format!(
+            "# syntax=minimage\nFROM debian:bookworm AS build\nFROM scratch\n\
+            COPY --from=build /bin/bash /bin/\nCOPY --from=build /lib64/ld-linux-x86-64.so.2 /lib64/\n\
+            COPY --from=build /{libraries}/libc.so.6 /{libraries}/libtinfo.so.6 /{libraries}/\n\
+            CMD [\"/bin/bash\"]\n"
+        );
+        let image = buildkit.image(&workspace, &context(&workspace, name, &dockerfile), &[]);
+        let files = files(&image);
+        let mut found: Vec<&str> = files.lines().filter(|path| path.contains(".so.")).collect();
+        found.sort_unstable();
+        let mut expected = ["libc.so.6", "libgcc_s.so.1", "libtinfo.so.6"]
+            .map(|library| format!("{libraries}/{library}"))
+            .to_vec();
+        expected.push("lib64/ld-linux-x86-64.so.2".to_owned());
+        expected.sort_unstable();
+        differences.extend(difference(
+            name,
+            ("expected", &expected.join("\n")),
+            ("found", &found.join("\n")),
+        ));
+    }
+    none_of(differences);
+}
+
 /// The command line and the frontend make the same layer of the same files: the tar has the same digest.
 #[test]
 fn both_routes_give_one_diff_id() {
