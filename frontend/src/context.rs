@@ -3,7 +3,7 @@
 use prost::Message;
 
 use crate::build::{Build, LOCAL, ServeError};
-use crate::llb::{Graph, PartKind};
+use crate::llb::{Graph, LlbError, PartKind};
 use crate::options::OF_DOCKERFILE;
 use crate::proto::{Definition, put};
 
@@ -67,11 +67,11 @@ fn remote_tree(build: &Build<'_>, place: &str) -> Result<Definition, ServeError>
     put(&mut options, key, place);
     options.retain(|option| option.key != "platform");
     let stock = build.dockerfile(dockerfile, options)?;
-    let Some(image) = build.images(&stock)?.into_iter().next() else { return Err(ServeError::RemoteProject) };
-    let mut graph = image.graph;
-    let parts = graph.head().map(|head| graph.target(head)).transpose()?.unwrap_or_default().parts;
+    let missing = || LlbError::Dangling { reference: place.to_owned() };
+    let mut graph = build.images(&stock)?.into_iter().next().ok_or_else(missing)?.graph;
+    let parts = graph.target(graph.head().ok_or_else(missing)?)?.parts;
     let Some(PartKind::Copied { from, .. }) = parts.into_iter().next().map(|part| part.kind) else {
-        return Err(ServeError::RemoteProject);
+        return Err(missing().into());
     };
     let tree = if graph.is_download(&from) { graph.add_unpacked(&from) } else { from };
     Ok(graph.definition_of(&tree))

@@ -35,7 +35,7 @@ pub(crate) fn build(build: &Build<'_>, name: &str) -> Result<SolveResult, ServeE
     let findings =
         |problems: Vec<Finding>| ServeError::Findings(Box::new(blame::status(&problems, Some(&file))));
     let settings = settings(build, &file).map_err(findings)?;
-    let asked = build.options.value("platform");
+    let asked = build.options.value("platform").filter(|platforms| !platforms.is_empty());
     let place = place(&settings, asked).map_err(findings)?;
     let lines = place.lines;
     Project::read(&settings, name).map_err(findings)?;
@@ -179,7 +179,7 @@ fn setting(given: &Given, flags: &[Flag]) -> Result<Option<Setting>, OptionError
 struct Place {
     /// The platforms that have an image of their own, and the image, as a Dockerfile names it.
     images: Vec<(Option<Platform>, String)>,
-    /// What the image is made for; empty if nobody says so.
+    /// What the image is made for, as far as that is for us to know.
     platforms: Vec<Platform>,
     /// The lines that say so.
     lines: (i32, i32),
@@ -235,20 +235,22 @@ fn place(settings: &[Setting], asked: Option<&str>) -> Result<Place, Vec<Finding
         images.push((word.platform.clone(), image.strip_prefix("docker://").unwrap_or(image).to_owned()));
         words.push(word);
     }
-    let parsed = |texts: &[&str], lines| -> Result<Vec<Platform>, Vec<Finding>> {
-        let texts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
-        let parsed = texts.map(|text| platform::parse(text).ok_or(text)).collect::<Result<_, _>>();
-        parsed.map_err(|text| problem(lines, format!("`{text}` is no platform")))
+    let parsed = |texts: &str, lines| -> Result<Vec<Platform>, Vec<Finding>> {
+        let parse = |text: &str| {
+            platform::parse(text).ok_or_else(|| problem(lines, format!("`{text}` is no platform")))
+        };
+        texts.split(',').map(|text| parse(text.trim())).collect()
     };
     let listed = match last("platform") {
-        Some(setting) => {
-            parsed(&setting.values.iter().map(String::as_str).collect::<Vec<_>>(), lines(setting))?
-        }
+        Some(setting) => parsed(&setting.values.join(","), lines(setting))?,
         None => Vec::new(),
     };
     let sources = spec::sources(&words, &listed).map_err(|error| vec![finding(&error, said)])?;
+    let is_for_each = words.iter().any(|word| word.platform.is_some());
     let platforms = match asked {
-        Some(asked) => parsed(&[asked], said)?,
+        Some(asked) if is_for_each => parsed(asked, said)?,
+        // The stock frontend knows what is meant.
+        Some(_) => Vec::new(),
         None => sources.into_iter().filter_map(|(_, platform)| platform).collect(),
     };
     let place = Place { images, platforms, lines: said };
@@ -462,7 +464,7 @@ mod tests {
         for (text, asked, expected) in [
             ("\nfrom = 'docker://r/x:1'", None, of("FROM r/x:1\n", "", 2)),
             ("from = 'a'\nplatform = 'linux/arm64'", None, of("FROM a\n", "linux/arm64", 1)),
-            ("from = 'a'\nplatform = 'linux/arm64'", Some("linux/386"), of("FROM a\n", "linux/386", 1)),
+            ("from = 'a'\nplatform = 'linux/arm64'", Some("386"), of("FROM a\n", "", 1)),
             (several, None, of(stages, "linux/amd64,linux/arm/v7", 1)),
             (several, Some("linux/amd64"), of(stages, "linux/amd64", 1)),
             ("from = 'linux/arm64=a'", None, of("FROM a\n", "linux/arm64", 1)),
