@@ -18,6 +18,7 @@ mod serve;
 mod expand;
 mod place;
 mod application;
+mod blamed;
 mod minimise;
 mod summary;
 mod worker;

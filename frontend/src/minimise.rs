@@ -8,7 +8,7 @@ use minimage::formats::elf::Elf;
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
-use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError, Resolver};
+use minimage::resolve::{Problem, Resolution, Resolver};
 use minimage::rootfs::{CompletedRootfs, Kind, Rootfs, RootfsError};
 use minimage::roots::{Keep, Origin, Root};
 use minimage::rules::{Catalogue, RuleFileError};
@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::application::{self, ApplicationError};
 use crate::blame::Said;
+use crate::blamed::{ClosureError, Wants, closure};
 use crate::expand::{self, Place, itself};
 use crate::place::{self, Difference};
 use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
@@ -35,6 +36,9 @@ pub(crate) enum MinimiseError {
     /// A root filesystem cannot be read.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// Nobody knows what roots need.
+    #[error(transparent)]
+    Closure(#[from] ClosureError),
     /// What commands made cannot be found.
     #[error(transparent)]
     Application(#[from] ApplicationError),
@@ -321,14 +325,6 @@ fn as_asked((pattern, Given { text, lines, .. }): (String, &Given)) -> (String, 
     (pattern, Asked { what: What::Word(String::new()), text: text.clone(), lines: *lines })
 }
 
-/// What every closure of this image is made with.
-pub(crate) struct Wants<'a> {
-    pub(crate) choices: Choices,
-    pub(crate) rules: Catalogue,
-    pub(crate) user: Option<RunAs>,
-    pub(crate) said: Said<'a>,
-}
-
 /// Returns the path or name that is to be kept; a pattern has none.
 fn path_of(keep: &Keep) -> &[u8] {
     match keep {
@@ -384,82 +380,6 @@ fn finds_by_place(stage: &dyn Rootfs, from: &RootPath, to: &RootPath) -> Result<
     let needs = elf.needs.iter().map(|need| need.name.as_slice());
     let mut texts = [elf.runpath.as_deref(), elf.rpath.as_deref()].into_iter().flatten().chain(needs);
     Ok(texts.any(|text| text.windows(6).any(|word| word == b"ORIGIN")))
-}
-
-/// A problem with what it says at the lines it is about.
-pub(crate) type Blamed = (Option<Problem>, Finding);
-
-/// Returns the closure of `roots`, or all that is wrong, each at the line of the option that it is about, or of the root
-/// that runs into it.
-pub(crate) fn closure(
-    rootfs: &dyn Rootfs,
-    roots: &[(&Asked, Root)],
-    wants: &Wants<'_>,
-    user: Option<&RunAs>,
-) -> Result<Result<Resolution, Vec<Blamed>>, MinimiseError> {
-    let packages = packages::open(rootfs)?;
-    let resolved = |roots: &[Root]| {
-        resolve::closure(&Inputs {
-            rootfs,
-            packages: packages.as_deref(),
-            roots,
-            search: &wants.choices.search,
-            selection: &wants.choices.selection,
-            rules: &wants.rules,
-            user,
-        })
-    };
-    let said = &wants.said;
-    let unblamed = |error: &ResolveError| -> Vec<Blamed> {
-        said.findings(error, (0, 0)).into_iter().map(|finding| (None, finding)).collect()
-    };
-    let all: Vec<Root> = roots.iter().map(|(_, root)| root.clone()).collect();
-    let mut left = match resolved(&all) {
-        Ok(resolution) => return Ok(Ok(resolution)),
-        Err(ResolveError::Incomplete { problems }) => problems,
-        Err(ResolveError::Rootfs(error)) => return Err(error.into()),
-        Err(error) => return Ok(Err(unblamed(&error))),
-    };
-    let mut blamed: Vec<Blamed> = Vec::new();
-    let mut blame = |problem: &Problem, explanation: Explanation, lines| {
-        let finding = said.finding(explanation, lines);
-        if !blamed.iter().any(|(_, known)| *known == finding) {
-            blamed.push((Some(problem.clone()), finding));
-        }
-    };
-    // Options are the same for all roots.
-    let (of_options, mut left): (Vec<_>, Vec<_>) =
-        left.drain(..).map(|problem| (problem.explain(), problem)).partition(|(it, _)| it.about.is_some());
-    for (explanation, problem) in of_options {
-        blame(&problem, explanation, (0, 0));
-    }
-    for (asked, root) in roots {
-        match resolved(std::slice::from_ref(root)) {
-            Ok(_) => {}
-            Err(ResolveError::Incomplete { problems }) => {
-                for problem in problems {
-                    let explanation = problem.explain();
-                    if explanation.about.is_some() {
-                        continue;
-                    }
-                    left.retain(|(known, _)| *known != explanation);
-                    // The origin of a program is part of what is said of it.
-                    let explanation = match &problem {
-                        Problem::ProgramNotFound { .. } => explanation,
-                        _ => explanation.at(root.origin.to_string()),
-                    };
-                    blame(&problem, explanation, asked.lines);
-                }
-            }
-            Err(ResolveError::Rootfs(error)) => return Err(error.into()),
-            Err(error) => return Ok(Err(unblamed(&error))),
-        }
-    }
-    // What only arises between roots.
-    for (explanation, problem) in left {
-        blame(&problem, explanation, (0, 0));
-    }
-    Ok(Err(blamed))
 }
 
 /// Returns what to say of `problem`, which arose when the stages met in the target.

@@ -21,7 +21,8 @@ use minimage::spec::{Epoch, EpochError, Layering};
 use thiserror::Error;
 
 use crate::blame::Said;
-use crate::minimise::{self, MinimiseError, Minimised, Wants};
+use crate::blamed::{self, ClosureError, Wants};
+use crate::minimise::{self, MinimiseError, Minimised};
 use crate::project::{self, Project};
 use crate::request::{
     self, Asked, BASE, CONFIG, Finding, META, OUTCOME, OUTPUT, Outcome, ProjectRequest, REPORT, Request,
@@ -46,6 +47,9 @@ pub(crate) enum StepError {
     /// The epoch is none.
     #[error(transparent)]
     Epoch(#[from] EpochError),
+    /// Nobody knows what roots need.
+    #[error(transparent)]
+    Closure(#[from] ClosureError),
     /// Nobody knows what is to be in the image.
     #[error(transparent)]
     Minimise(#[from] MinimiseError),
@@ -114,7 +118,7 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
         Said { given: settings.iter().map(project::given).collect(), spelling: Spelling::Keys, file: &file };
     let wants = Wants { choices, rules: Catalogue::with(&rules)?, user: edits.user.clone(), said };
     let borrowed: Vec<(&Asked, Root)> = roots.iter().map(|(asked, root)| (asked, root.clone())).collect();
-    let resolution = match minimise::closure(&source, &borrowed, &wants, wants.user.as_ref())? {
+    let resolution = match blamed::closure(&source, &borrowed, &wants, wants.user.as_ref())? {
         Ok(resolution) => resolution,
         Err(problems) => {
             outcome.problems = problems.into_iter().map(|(_, finding)| finding).collect();

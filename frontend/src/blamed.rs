@@ -1,0 +1,110 @@
+//! Roots + the tree they are in -> their closure, or what is wrong, at the lines of the build file that are to blame.
+
+use minimage::explain::Explanation;
+use minimage::options::Choices;
+use minimage::packages::{self, PackageError};
+use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError};
+use minimage::rootfs::{Rootfs, RootfsError};
+use minimage::roots::Root;
+use minimage::rules::Catalogue;
+use minimage::spec::RunAs;
+use thiserror::Error;
+
+use crate::blame::Said;
+use crate::request::{Asked, Finding};
+
+/// Why nobody knows what roots need.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum ClosureError {
+    /// A root filesystem cannot be read.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A database of packages cannot be read.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+}
+
+/// What every closure of this image is made with.
+pub(crate) struct Wants<'a> {
+    pub(crate) choices: Choices,
+    pub(crate) rules: Catalogue,
+    pub(crate) user: Option<RunAs>,
+    pub(crate) said: Said<'a>,
+}
+
+/// A problem with what it says at the lines it is about.
+pub(crate) type Blamed = (Option<Problem>, Finding);
+
+/// Returns the closure of `roots`, or all that is wrong, each at the line of the option that it is about, or of the root
+/// that runs into it.
+pub(crate) fn closure(
+    rootfs: &dyn Rootfs,
+    roots: &[(&Asked, Root)],
+    wants: &Wants<'_>,
+    user: Option<&RunAs>,
+) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
+    let packages = packages::open(rootfs)?;
+    let resolved = |roots: &[Root]| {
+        resolve::closure(&Inputs {
+            rootfs,
+            packages: packages.as_deref(),
+            roots,
+            search: &wants.choices.search,
+            selection: &wants.choices.selection,
+            rules: &wants.rules,
+            user,
+        })
+    };
+    let said = &wants.said;
+    let unblamed = |error: &ResolveError| -> Vec<Blamed> {
+        said.findings(error, (0, 0)).into_iter().map(|finding| (None, finding)).collect()
+    };
+    let all: Vec<Root> = roots.iter().map(|(_, root)| root.clone()).collect();
+    let problems = match resolved(&all) {
+        Ok(resolution) => return Ok(Ok(resolution)),
+        Err(ResolveError::Incomplete { problems }) => problems,
+        Err(ResolveError::Rootfs(error)) => return Err(error.into()),
+        Err(error) => return Ok(Err(unblamed(&error))),
+    };
+    let mut blamed: Vec<Blamed> = Vec::new();
+    let mut blame = |problem: &Problem, explanation: Explanation, lines| {
+        let finding = said.finding(explanation, lines);
+        if !blamed.iter().any(|(_, known)| *known == finding) {
+            blamed.push((Some(problem.clone()), finding));
+        }
+    };
+    // Options are the same for all roots.
+    let explained = problems.into_iter().map(|problem| (problem.explain(), problem));
+    let (of_options, mut left): (Vec<_>, Vec<_>) = explained.partition(|(it, _)| it.about.is_some());
+    for (explanation, problem) in of_options {
+        blame(&problem, explanation, (0, 0));
+    }
+    for (asked, root) in roots {
+        match resolved(std::slice::from_ref(root)) {
+            Ok(_) => {}
+            Err(ResolveError::Incomplete { problems }) => {
+                for problem in problems {
+                    let explanation = problem.explain();
+                    if explanation.about.is_some() {
+                        continue;
+                    }
+                    left.retain(|(known, _)| *known != explanation);
+                    // The origin of a program is part of what is said of it.
+                    let explanation = match &problem {
+                        Problem::ProgramNotFound { .. } => explanation,
+                        _ => explanation.at(root.origin.to_string()),
+                    };
+                    blame(&problem, explanation, asked.lines);
+                }
+            }
+            Err(ResolveError::Rootfs(error)) => return Err(error.into()),
+            Err(error) => return Ok(Err(unblamed(&error))),
+        }
+    }
+    // What only arises between roots.
+    for (explanation, problem) in left {
+        blame(&problem, explanation, (0, 0));
+    }
+    Ok(Err(blamed))
+}
