@@ -109,6 +109,7 @@ impl ImageConfig {
             roots.push(Asked { what, text, lines });
         };
         let (entrypoint, cmd) = (self.words("Entrypoint"), self.words("Cmd"));
+        let command = |word: &String| What::Command(self.in_workdir(word));
         let health = self.runtime("Healthcheck").and_then(|check| check.get("Test"));
         let health: Vec<&str> =
             health.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
@@ -122,16 +123,21 @@ impl ImageConfig {
                 true => push(keyword, What::Program(program)),
                 false => push(keyword, What::Word(program)),
             }
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            for word in started(&words) {
-                push(keyword, What::Command(word));
+            for word in &started(words) {
+                push(keyword, command(word));
             }
+        }
+        // The process has both: what the one ends with may be about what the other begins with, as `-c`.
+        let apart = [started(&entrypoint), started(&cmd)].concat();
+        let together = started(&[entrypoint, cmd].concat());
+        for word in together.iter().filter(|word| !apart.contains(word)) {
+            push("CMD", command(word));
         }
         let mut check = |words: &[&str]| {
             let Some(first) = words.first() else { return };
             push("HEALTHCHECK", What::Program(self.in_workdir(first)));
-            for word in started(words) {
-                push("HEALTHCHECK", What::Command(word));
+            for word in &started(words) {
+                push("HEALTHCHECK", command(word));
             }
         };
         match health.as_slice() {
@@ -172,8 +178,9 @@ impl ImageConfig {
 }
 
 /// Returns the programs that a command with `words` starts besides its own.
-fn started(words: &[&str]) -> Vec<String> {
-    let started = shell::started_words(words).into_iter().filter_map(|word| String::from_utf8(word).ok());
+fn started(words: &[impl AsRef<str>]) -> Vec<String> {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let started = shell::started_words(&words).into_iter().filter_map(|word| String::from_utf8(word).ok());
     started.filter(|word| words.first() != Some(&word.as_str())).collect()
 }
 
@@ -240,6 +247,21 @@ mod tests {
                 What::Command("tee".into())
             ]
         );
+    }
+
+    #[test]
+    fn commands_are_those_of_the_whole_process_in_its_directory() {
+        let config = config(json!({
+            "Entrypoint": ["/bin/sh", "-c"],
+            "Cmd": ["./run.sh | sed s/a/b/"],
+            "WorkingDir": "/app",
+            "Healthcheck": { "Test": ["CMD-SHELL", "bin/check"] },
+        }));
+        let roots = config.roots(&Instructions::of(None, None)).into_iter();
+        let commands: Vec<_> = roots.filter(|root| matches!(root.what, What::Command(_))).collect();
+        let commands: Vec<_> = commands.into_iter().map(|root| (root.what, root.text)).collect();
+        let expected = [("/app/run.sh", "CMD"), ("sed", "CMD"), ("/app/bin/check", "HEALTHCHECK")];
+        assert_eq!(commands, expected.map(|(word, text)| (What::Command(word.into()), text.to_owned())));
     }
 
     #[test]

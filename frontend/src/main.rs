@@ -18,7 +18,7 @@ mod serve;
 mod expand;
 mod place;
 mod application;
-mod blamed;
+mod closure;
 mod minimise;
 mod summary;
 mod worker;

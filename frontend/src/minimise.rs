@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::application::{self, ApplicationError};
 use crate::blame::Said;
-use crate::blamed::{ClosureError, Wants, closure};
+use crate::closure::{ClosureError, Wants, closure, closure_in_part};
 use crate::expand::{self, Place, itself};
 use crate::place::{self, Difference};
 use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
@@ -133,7 +133,7 @@ pub(crate) fn minimised<'a>(
         let wanted = of_stage.iter().map(|(found, keep)| (found.asked, root(found.asked, keep, request)));
         let wanted: Vec<(&Asked, Root)> = wanted.collect();
         // The image's own user is the target's business.
-        match closure(stage, &wanted, &wants, None)? {
+        match closure_in_part(stage, &wanted, &wants)? {
             Ok(resolution) => {
                 let spelled = |keep| RawPath::new(path_of(keep));
                 let copies = of_stage.iter().map(|(found, keep)| (spelled(keep), spelled(&found.keep)));
@@ -490,6 +490,23 @@ mod tests {
         lines.extend(warnings.map(|finding| format!("{}warning: {}", line(finding), finding.text)));
         lines.extend(outcome.problems.iter().map(|finding| format!("{}: {}", finding.lines.0, finding.text)));
         lines.join("\n")
+    }
+
+    #[test]
+    fn what_options_ask_for_comes_from_the_stage_that_has_it() {
+        let zone = "/usr/share/zoneinfo/Europe/Paris";
+        let one = tree("one", &format!("{LOADER}/bin/a elf\n{zone} text x\n"));
+        let two = tree("two", &format!("{LOADER}/bin/b elf\n"));
+        let target = tree("target", "/bin/a elf\n/bin/b elf\n");
+        let roots = vec![copied(0, "/bin/a", "/bin/a"), copied(1, "/bin/b", "/bin/b")];
+        let with = |id: &str| Request {
+            settings: Settings::of(vec![label("with", id, 3)]).unwrap(),
+            ..request(&["one", "two"], roots.clone())
+        };
+        let found = image(&with("tzdata"), &target, &[&one, &two]);
+        assert_eq!(found.lines().collect::<Vec<_>>(), ["/bin/a", "/bin/b", "/lib64", zone]);
+        let found = image(&with("character-sets"), &target, &[&one, &two]);
+        assert!(found.starts_with("3: error[empty-rule]") && !found.contains("\n3: "), "{found}");
     }
 
     #[test]

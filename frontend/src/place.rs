@@ -61,6 +61,8 @@ pub(crate) fn complete<'a>(
             match demand.cause {
                 // What tells of the system, but not the directories that every image has anyway.
                 Cause::Layout => entry.node.kind != Kind::Directory,
+                // Nothing that the build file puts anywhere.
+                Cause::Root(Origin::Choice(ref choice)) => matches!(choice.name.as_str(), "with" | "nss"),
                 Cause::Root(_) => {
                     reason.role == Role::Target && demand.path != path.to_raw() && lost.contains(&demand.path)
                 }

@@ -21,7 +21,7 @@ use minimage::spec::{Epoch, EpochError, Layering};
 use thiserror::Error;
 
 use crate::blame::Said;
-use crate::blamed::{self, ClosureError, Wants};
+use crate::closure::{ClosureError, Wants, closure};
 use crate::minimise::{self, MinimiseError, Minimised};
 use crate::project::{self, Project};
 use crate::request::{
@@ -118,7 +118,7 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
         Said { given: settings.iter().map(project::given).collect(), spelling: Spelling::Keys, file: &file };
     let wants = Wants { choices, rules: Catalogue::with(&rules)?, user: edits.user.clone(), said };
     let borrowed: Vec<(&Asked, Root)> = roots.iter().map(|(asked, root)| (asked, root.clone())).collect();
-    let resolution = match blamed::closure(&source, &borrowed, &wants, wants.user.as_ref())? {
+    let resolution = match closure(&source, &borrowed, &wants, wants.user.as_ref())? {
         Ok(resolution) => resolution,
         Err(problems) => {
             outcome.problems = problems.into_iter().map(|(_, finding)| finding).collect();

@@ -1,13 +1,13 @@
 //! Roots + the tree they are in -> their closure, or what is wrong, at the lines of the build file that are to blame.
 
-use minimage::explain::Explanation;
+use minimage::explain::{Choice, Explanation};
 use minimage::options::Choices;
 use minimage::packages::{self, PackageError};
 use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError};
 use minimage::rootfs::{Rootfs, RootfsError};
 use minimage::roots::Root;
 use minimage::rules::Catalogue;
-use minimage::spec::RunAs;
+use minimage::spec::{RunAs, Selection};
 use thiserror::Error;
 
 use crate::blame::Said;
@@ -44,6 +44,47 @@ pub(crate) fn closure(
     wants: &Wants<'_>,
     user: Option<&RunAs>,
 ) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
+    selected(rootfs, roots, wants, &wants.choices.selection, user)
+}
+
+/// Does the same in one of several trees, which need not have all that options ask for: whether one of them has it, the
+/// closure over all of them tells.
+pub(crate) fn closure_in_part(
+    rootfs: &dyn Rootfs,
+    roots: &[(&Asked, Root)],
+    wants: &Wants<'_>,
+) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
+    let mut selection = wants.choices.selection.clone();
+    loop {
+        let problems = match selected(rootfs, roots, wants, &selection, None)? {
+            Ok(resolution) => return Ok(Ok(resolution)),
+            Err(problems) => problems,
+        };
+        let about = problems.iter().filter_map(|(problem, _)| problem.as_ref()?.explain().about);
+        let left = about.filter(|choice| leave(&mut selection, choice)).count();
+        if left == 0 {
+            return Ok(Err(problems));
+        }
+    }
+}
+
+/// Leaves `choice` out of `selection`, if it asks for something that a tree may have or not. Returns whether it did.
+fn leave(selection: &mut Selection, choice: &Choice) -> bool {
+    let Selection { with, users, nss, .. } = selection;
+    let count = with.len() + users.len() + nss.len();
+    with.retain(|with| Choice::new("with", with) != *choice);
+    users.retain(|user| Choice::new("with-user", user) != *choice);
+    nss.retain(|name| Choice::new("nss", name) != *choice);
+    with.len() + users.len() + nss.len() < count
+}
+
+fn selected(
+    rootfs: &dyn Rootfs,
+    roots: &[(&Asked, Root)],
+    wants: &Wants<'_>,
+    selection: &Selection,
+    user: Option<&RunAs>,
+) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
     let packages = packages::open(rootfs)?;
     let resolved = |roots: &[Root]| {
         resolve::closure(&Inputs {
@@ -51,7 +92,7 @@ pub(crate) fn closure(
             packages: packages.as_deref(),
             roots,
             search: &wants.choices.search,
-            selection: &wants.choices.selection,
+            selection,
             rules: &wants.rules,
             user,
         })
