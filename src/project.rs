@@ -96,6 +96,17 @@ pub enum Takes {
     Many,
 }
 
+/// Returns what to say of a project file called `file` whose `settings` name nothing that an image could be of.
+pub fn without_program(settings: &[Setting], file: &str) -> Option<Explanation> {
+    let is_something =
+        |setting: &Setting| [PROGRAM, "add", "include", "with"].contains(&setting.name.as_str());
+    if settings.iter().any(|setting| is_something(setting) && !setting.values.is_empty()) {
+        return None;
+    }
+    let what = format!("no program is named, nor does `{file}` name one");
+    Some(Explanation::new("no-program", what).fix(format!("write `{PROGRAM} = \"…\"`")))
+}
+
 /// Returns everything that a project file may set.
 pub fn flags() -> Vec<Flag> {
     let flag = |&(name, takes): &(&str, Takes)| Flag { name: name.to_owned(), takes };

@@ -305,6 +305,11 @@ impl Project {
                 wrong.push(finding(&*error, lines(setting)));
             }
         }
+        if wrong.is_empty()
+            && let Some(explanation) = project::without_program(settings, file)
+        {
+            wrong.push(Finding { lines: (0, 0), text: explanation.to_string() });
+        }
         if wrong.is_empty() { Ok(project) } else { Err(wrong) }
     }
 
@@ -445,6 +450,15 @@ mod tests {
         let lines: Vec<i32> = problems.iter().map(|problem| problem.lines.0).collect();
         assert_eq!(lines, [1, 3, 4, 5]);
         assert!(problems[2].text.starts_with("error[usage]: `env` takes KEY=VALUE, not `A`"));
+    }
+
+    #[test]
+    fn an_image_of_nothing_is_not_meant() {
+        let problems = Project::read(&settings("from = 'x'\nprogram = []\n"), FILE).err().unwrap();
+        let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+        let expected = "error[no-program]: no program is named, nor does `minimage.toml` name one\n    \
+            fix: write `program = \"…\"`";
+        assert_eq!(texts, [expected]);
     }
 
     #[test]

@@ -20,8 +20,8 @@ enum NoProject {
     Nothing,
     #[error("no program is named: `{word}` is taken for where to push")]
     TakenByPush { word: String },
-    #[error("no program is named, nor does `{FILE}` name one")]
-    NoProgram,
+    #[error("{}", explanation.what)]
+    NoProgram { explanation: Box<Explanation> },
     #[error("cannot read `{FILE}`")]
     Unreadable { source: io::Error },
 }
@@ -34,7 +34,7 @@ impl Explain for NoProject {
             Self::TakenByPush { word } => explanation
                 .fix(format!("say where to push, too: `minimage build --push REGISTRY/NAME {word}`"))
                 .fix(format!("or what to build: `minimage build --push {word} PROGRAM`")),
-            Self::NoProgram => explanation.fix(format!("write `{PROGRAM} = \"…\"`")),
+            Self::NoProgram { explanation } => (**explanation).clone(),
             Self::Unreadable { .. } => explanation.fix("make it a text file that you may read"),
         }]
     }
@@ -72,8 +72,8 @@ pub(super) fn completed(words: &[OsString], pushed: Option<&str>) -> Result<Vec<
     }
     let values = |name: &str| settings.iter().find(|setting| setting.name == name).map(|it| &it.values);
     let programs = values(PROGRAM).cloned().unwrap_or_default();
-    if programs.is_empty() && ["add", "include", "with"].into_iter().all(|name| values(name).is_none()) {
-        return Err(boxed(NoProject::NoProgram));
+    if let Some(explanation) = project::without_program(&settings, FILE) {
+        return Err(boxed(NoProject::NoProgram { explanation: Box::new(explanation) }));
     }
     let mut completed = before.to_vec();
     completed.extend(settings.iter().flat_map(as_flags));
