@@ -135,6 +135,7 @@ fn is_skipped(line: &str) -> bool {
 /// Returns the instructions in `lines`; comments are none, and neither is what is in here-documents.
 fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
     let mut instructions = Vec::new();
+    let escape = escape(lines);
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         let first = at;
@@ -147,9 +148,9 @@ fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
         let mut rest = Some(*line);
         while let Some(line) = rest {
             let line = line.trim_end();
-            words.extend(line.trim_end_matches('\\').split_whitespace());
+            words.extend(line.trim_end_matches(escape).split_whitespace());
             rest = None;
-            if line.ends_with('\\') {
+            if line.ends_with(escape) {
                 while lines.get(at).is_some_and(|line| is_skipped(line)) {
                     at += 1;
                 }
@@ -158,7 +159,9 @@ fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
                 at += 1;
             }
         }
-        let ends = words.iter().filter_map(|word| word.strip_prefix("<<"));
+        // Which file of the command it is for may stand before.
+        let ends = words.iter().map(|word| word.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+        let ends = ends.filter_map(|word| word.strip_prefix("<<"));
         let ends: Vec<&str> = ends.map(|end| end.trim_matches(['-', '"', '\''])).collect();
         for end in ends.into_iter().filter(|end| !end.is_empty()) {
             let Some(len) = lines.get(at..).and_then(|rest| rest.iter().position(|line| line.trim() == end))
@@ -171,6 +174,16 @@ fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
         instructions.push(Instruction { words, lines: (first, last) });
     }
     instructions
+}
+
+/// Returns what goes on in the next line at the end of one: a backslash, or what a directive above all of `lines` says.
+fn escape(lines: &[&str]) -> char {
+    let directives = lines.iter().map_while(|line| line.trim().strip_prefix('#')?.split_once('='));
+    let of_escape = |(name, value): (&str, &'_ str)| match name.trim().eq_ignore_ascii_case("escape") {
+        true => value.trim().chars().next(),
+        false => None,
+    };
+    directives.filter_map(of_escape).next().unwrap_or('\\')
 }
 
 /// Returns where the instructions of the stage `target` are, which is the last one if there is none, and those of the
@@ -248,6 +261,16 @@ mod tests {
         ] {
             assert_eq!(Instructions::of(Some(&file), target).last(keyword), lines, "{target:?} {keyword}");
         }
+    }
+
+    #[test]
+    fn lines_go_on_as_the_file_says() {
+        let file = file(
+            "# syntax=x\n# Escape = `\nFROM x\nRUN 3<<A cat <&3 <<-'B'\nUSER a\nA\nUSER b\nB\nARG X=1 `\n  Y=c:\\\nUSER c\n",
+        );
+        let instructions = Instructions::of(Some(&file), None);
+        assert_eq!((instructions.last("RUN"), instructions.last("USER")), ((4, 8), (11, 11)));
+        assert_eq!((instructions.argument("X"), instructions.argument("Y")), ((9, 9), (10, 10)));
     }
 
     #[test]
