@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use minimage::closure::{Cause, Closure, Content, Entry, Reason, Role};
+use minimage::closure::{Cause, Closure, Content, Demand, Entry, Reason, Role};
 use minimage::formats::ReadAt;
 use minimage::formats::elf::ByteOrder;
 use minimage::formats::ldso_cache::{self, CacheLine, LdsoCache};
@@ -70,8 +70,14 @@ pub(crate) fn complete<'a>(
             }
         };
         let along = entry.reasons.iter().filter(|reason| comes_along(reason));
-        let places: BTreeSet<RawPath> =
-            along.filter_map(|reason| place(&replaced, path, &closure.demand(reason.demand).path)).collect();
+        let mut places: BTreeSet<RawPath> = BTreeSet::new();
+        for reason in along {
+            let demand = closure.demand(reason.demand);
+            match is_elsewhere(completed, &replaced, demand)? {
+                true => places.insert(path.to_raw()),
+                false => place(&replaced, path, &demand.path).is_some_and(|place| places.insert(place)),
+            };
+        }
         // What loaders ask for they will ask for again, unless the target has something better.
         let is_asked_for = entry.reasons.iter().any(|reason| {
             let cause = &closure.demand(reason.demand).cause;
@@ -106,6 +112,7 @@ pub(crate) fn complete<'a>(
     // Directories that are links in one of the two trees only: the spelling must lead somewhere, too.
     for demand in closure.demands().filter(|demand| !matches!(demand.cause, Cause::Root(_) | Cause::Layout)) {
         if chase(completed, &demand.path)?.end.is_err()
+            && !is_elsewhere(completed, &replaced, demand)?
             && let Ok((real, _)) = chase(stage, &demand.path)?.end
             && let Some(entry) = closure.entry(&real)
         {
@@ -150,6 +157,24 @@ fn place(replaced: &[Replaced], path: &RootPath, asked: &RawPath) -> Option<RawP
     match path.relative().strip_prefix(end.relative()) {
         Some(rest) if path.is_within(end) => Some(RawPath::new([link.as_bytes(), rest].concat())),
         _ => Some(path.to_raw()),
+    }
+}
+
+/// Returns whether `completed` has the library that `demand` asks for in the other of two directories that are one in
+/// the stage, as `/lib` and `/usr/lib` of most distributions: loaders look into both (ld.so(8)).
+fn is_elsewhere(completed: &dyn Rootfs, replaced: &[Replaced], demand: &Demand) -> Result<bool, RootfsError> {
+    if !matches!(demand.cause, Cause::Needed { .. }) {
+        return Ok(false);
+    }
+    let merged = replaced.iter().find_map(|(link, end)| {
+        let is_merged = end.as_bytes().strip_prefix(b"/usr") == Some(link.as_bytes());
+        let rest =
+            demand.path.as_bytes().strip_prefix(link.as_bytes()).filter(|rest| rest.starts_with(b"/"))?;
+        is_merged.then(|| RawPath::new([end.as_bytes(), rest].concat()))
+    });
+    match merged {
+        Some(path) => Ok(chase(completed, &path)?.end.is_ok()),
+        None => Ok(false),
     }
 }
 
@@ -383,6 +408,25 @@ mod tests {
         let differences = complete(&mut completed, &closure, &stage, 3, &[]).unwrap().differences;
         assert_eq!(differences, [Difference { path, stage: 3 }]);
         assert_eq!(at(&completed, "/lib/libb.so").unwrap().1, b"two");
+    }
+
+    #[test]
+    fn a_library_in_the_other_of_two_directories_that_were_one_serves() {
+        let stage = rootfs(&[
+            ("/app/main", "m"),
+            ("/usr/lib/liba.so.1", "-> liba.so.1.2"),
+            ("/usr/lib/liba.so.1.2", "of the stage"),
+            ("/lib", "-> usr/lib"),
+            ("/opt/new/libp.so", "p"),
+            ("/opt/old", "-> new"),
+        ]);
+        let target = rootfs(&[("/lib/libc.so", "c"), ("/usr/lib/liba.so.1", "by hand"), ("/opt/old/x", "")]);
+        let mut completed = CompletedRootfs::new(&target);
+        let closure = closure(&stage, &["/lib/liba.so.1", "/opt/old/libp.so"]);
+        complete(&mut completed, &closure, &stage, 0, &[]).unwrap();
+        assert_eq!(at(&completed, "/lib/liba.so.1"), None);
+        assert_eq!(at(&completed, "/usr/lib/liba.so.1").unwrap().1, b"by hand");
+        assert_eq!(at(&completed, "/opt/old/libp.so").unwrap().1, b"p");
     }
 
     #[test]
