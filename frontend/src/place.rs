@@ -73,10 +73,10 @@ pub(crate) fn complete<'a>(
         let mut places: BTreeSet<RawPath> = BTreeSet::new();
         for reason in along {
             let demand = closure.demand(reason.demand);
-            match is_elsewhere(completed, &replaced, demand)? {
-                true => places.insert(path.to_raw()),
-                false => place(&replaced, path, &demand.path).is_some_and(|place| places.insert(place)),
-            };
+            places.extend(match is_elsewhere(completed, &replaced, demand)? {
+                true => Some(path.to_raw()),
+                false => place(&replaced, path, &demand.path),
+            });
         }
         // What loaders ask for they will ask for again, unless the target has something better.
         let is_asked_for = entry.reasons.iter().any(|reason| {
