@@ -196,6 +196,8 @@ impl Shared {
     fn push_base(&self, name: &str, rootfs: &Path, attributes: &str) {
         let context = sandbox().subdirectory(format!("base-{name}"));
         let root = context.join("root.tar");
+        // Of an attempt that failed: a copy onto a link of itself would leave nothing of the archive.
+        let _ = fs::remove_file(&root);
         fs::hard_link(rootfs, &root).or_else(|_| fs::copy(rootfs, &root).map(|_| ())).unwrap();
         fs::write(context.join("Dockerfile"), "FROM scratch\nADD root.tar /\nCMD [\"bash\"]\n").unwrap();
         let name = self.registry.reference(&format!("library/{name}:bookworm"));

@@ -95,7 +95,7 @@ fi
 base_image() {
     local name=$1
     shift
-    if [ -e "$tools/$name.tar" ]; then return; fi
+    if [ -s "$tools/$name.tar" ]; then return; fi
     echo "making the base image $name"
     rootfs=$(mktemp -d -p "$tools")
     trap 'rm -rf "$rootfs"' EXIT
