@@ -9,6 +9,8 @@ use crate::proto::SourceInfo;
 /// The instructions of a build file, so far as messages need them: where each starts and ends, and in which stage.
 pub(crate) struct Instructions<'a> {
     lines: Vec<&'a str>,
+    /// What goes on in the next line at the end of one.
+    escape: char,
     instructions: Vec<Instruction<'a>>,
     /// The stage that the image is of, and those that it is built on, by the places of their instructions.
     stages: Vec<Range<usize>>,
@@ -31,9 +33,10 @@ impl<'a> Instructions<'a> {
     pub(crate) fn of(file: Option<&'a SourceInfo>, target: Option<&str>) -> Self {
         let text = file.and_then(|file| std::str::from_utf8(&file.data).ok()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        let instructions = instructions(&lines);
+        let escape = escape(&lines);
+        let instructions = instructions(&lines, escape);
         let stages = chain(&instructions, target.filter(|target| !target.is_empty()));
-        Self { lines, instructions, stages }
+        Self { lines, escape, instructions, stages }
     }
 
     /// Returns the lines of the instruction `keyword` that counts; zeros if there is none, as with one of the base image.
@@ -110,7 +113,7 @@ impl<'a> Instructions<'a> {
     fn body(&self, instruction: &Instruction<'_>) -> String {
         let (first, last) = instruction.lines;
         let lines = self.lines.get(first..=last).into_iter().flatten().filter(|line| !is_skipped(line));
-        let lines: Vec<&str> = lines.map(|line| line.trim_end().trim_end_matches('\\')).collect();
+        let lines: Vec<&str> = lines.map(|line| line.trim_end().trim_end_matches(self.escape)).collect();
         let text = lines.join(" ");
         text.trim_start().split_once(char::is_whitespace).map_or("", |(_, body)| body).to_owned()
     }
@@ -118,7 +121,7 @@ impl<'a> Instructions<'a> {
     /// Returns the first of `lines` without the blanks around it.
     pub(crate) fn text(&self, lines: (i32, i32)) -> Option<String> {
         let index = usize::try_from(lines.0).ok()?.checked_sub(1)?;
-        self.lines.get(index).map(|line| line.trim().trim_end_matches('\\').trim_end().to_owned())
+        self.lines.get(index).map(|line| line.trim().trim_end_matches(self.escape).trim_end().to_owned())
     }
 }
 
@@ -133,9 +136,8 @@ fn is_skipped(line: &str) -> bool {
 }
 
 /// Returns the instructions in `lines`; comments are none, and neither is what is in here-documents.
-fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
+fn instructions<'a>(lines: &[&'a str], escape: char) -> Vec<Instruction<'a>> {
     let mut instructions = Vec::new();
-    let escape = escape(lines);
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         let first = at;
@@ -179,7 +181,7 @@ fn instructions<'a>(lines: &[&'a str]) -> Vec<Instruction<'a>> {
 /// Returns what goes on in the next line at the end of one: a backslash, or what a directive above all of `lines` says.
 fn escape(lines: &[&str]) -> char {
     let directives = lines.iter().map_while(|line| line.trim().strip_prefix('#')?.split_once('='));
-    let of_escape = |(name, value): (&str, &'_ str)| match name.trim().eq_ignore_ascii_case("escape") {
+    let of_escape = |(name, value): (&str, &str)| match name.trim().eq_ignore_ascii_case("escape") {
         true => value.trim().chars().next(),
         false => None,
     };
@@ -271,6 +273,9 @@ mod tests {
         let instructions = Instructions::of(Some(&file), None);
         assert_eq!((instructions.last("RUN"), instructions.last("USER")), ((4, 8), (11, 11)));
         assert_eq!((instructions.argument("X"), instructions.argument("Y")), ((9, 9), (10, 10)));
+        assert_eq!(instructions.text((9, 9)).unwrap(), "ARG X=1");
+        let defaults = [("Y", "c:\\"), ("X", "1")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(instructions.defaults(), defaults);
     }
 
     #[test]
