@@ -113,6 +113,7 @@ impl ImageConfig {
         let health = self.runtime("Healthcheck").and_then(|check| check.get("Test"));
         let health: Vec<&str> =
             health.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let mut apart = Vec::new();
         for (index, (keyword, words)) in
             [("ENTRYPOINT", entrypoint.as_slice()), ("CMD", cmd.as_slice())].into_iter().enumerate()
         {
@@ -123,12 +124,13 @@ impl ImageConfig {
                 true => push(keyword, What::Program(program)),
                 false => push(keyword, What::Word(program)),
             }
-            for word in &started(words) {
+            let words = started(words);
+            for word in &words {
                 push(keyword, command(word));
             }
+            apart.extend(words);
         }
         // The process has both: what the one ends with may be about what the other begins with, as `-c`.
-        let apart = [started(&entrypoint), started(&cmd)].concat();
         let together = started(&[entrypoint, cmd].concat());
         for word in together.iter().filter(|word| !apart.contains(word)) {
             push("CMD", command(word));

@@ -146,10 +146,7 @@ fn replaced(
 /// look, if that is in a directory that the target has in place of a link. What lies above such a link's end is in no
 /// place.
 fn place(replaced: &[Replaced], path: &RootPath, asked: &RawPath) -> Option<RawPath> {
-    let through = replaced.iter().find(|(link, _)| {
-        let rest = asked.as_bytes().strip_prefix(link.as_bytes());
-        rest.is_some_and(|rest| rest.starts_with(b"/"))
-    });
+    let through = replaced.iter().find(|(link, _)| below(link, asked).is_some());
     let Some((link, end)) = through else { return Some(path.to_raw()) };
     if end != path && end.is_within(path) {
         return None;
@@ -158,6 +155,11 @@ fn place(replaced: &[Replaced], path: &RootPath, asked: &RawPath) -> Option<RawP
         Some(rest) if path.is_within(end) => Some(RawPath::new([link.as_bytes(), rest].concat())),
         _ => Some(path.to_raw()),
     }
+}
+
+/// Returns the rest of `asked`, with its slash, if that is spelled as below `link`.
+fn below<'a>(link: &RootPath, asked: &'a RawPath) -> Option<&'a [u8]> {
+    asked.as_bytes().strip_prefix(link.as_bytes()).filter(|rest| rest.starts_with(b"/"))
 }
 
 /// Returns whether `completed` has the library that `demand` asks for in the other of two directories that are one in

@@ -1,5 +1,6 @@
 //! What the step made, and how much there was -> about ten lines for its log.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -127,12 +128,12 @@ pub(crate) fn lines(
     }
     let mut counted: Vec<(Amount, String)> = counts.into_iter().map(Count::finish).collect();
     counted.retain(|(amount, _)| amount.files > all.files);
-    counted.sort_by_key(|(amount, _)| u64::MAX - amount.bytes);
+    counted.sort_by_key(|(amount, _)| Reverse(amount.bytes));
     let counted = counted.into_iter().take(TREES_MAX).map(|(_, words)| words);
     let head: Vec<String> = [format!("{name}: {}", in_words(all))].into_iter().chain(counted).collect();
     let mut lines = vec![head.join("; ")];
     lines.extend(of_each(of_roots));
-    files.sort_by_key(|(bytes, path)| (u64::MAX - bytes, *path));
+    files.sort_by_key(|(bytes, path)| (Reverse(*bytes), *path));
     let largest = files.iter().take(FILES_MAX).map(|(bytes, path)| format!("`{path}` {}", size(*bytes)));
     if all.files > 1 {
         lines.push(format!("largest: {}", largest.collect::<Vec<_>>().join(", ")));
@@ -144,7 +145,7 @@ pub(crate) fn lines(
 /// Returns the lines of the roots, what brings most first.
 fn of_each(of_roots: BTreeMap<String, Amount>) -> Vec<String> {
     let mut of_roots: Vec<(String, Amount)> = of_roots.into_iter().collect();
-    of_roots.sort_by_key(|(_, amount)| u64::MAX - amount.bytes);
+    of_roots.sort_by_key(|(_, amount)| Reverse(amount.bytes));
     if of_roots.len() > ROOTS_MAX {
         let others = of_roots.split_off(ROOTS_MAX - 1);
         let mut rest = Amount::default();
