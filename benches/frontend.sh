@@ -3,15 +3,18 @@
 # beside the stock frontend with one trivial RUN more. Nothing is exported: how long a layer takes to compress is BuildKit's.
 #
 # Ours is there twice: as it is, with the 800 files of gdb's data and of the Python in it, and with the libraries alone.
+# Beside that is what people write by hand for the same libraries: ldd and cp in a RUN, and a COPY into `FROM scratch`.
 #
 # The stock frontend is there twice: inside of the daemon, where it costs nothing to start, and as an image, as
 # `# syntax=docker/dockerfile:1` has it and as every frontend of somebody else must be. All take turns, each round with a
-# RUN that nobody has run before; a ratio counts, a time does not.
+# RUN that nobody has run before; a ratio counts, a time does not. `empty` has nothing before: the base image is pulled
+# and unpacked, as on a CI machine; `cold` has the base image, `cached` everything.
 #
 # Needs root, debootstrap, docker-registry, Go, and what tests/e2e/install.sh makes; starts daemons of its own.
 set -euo pipefail
 
 rounds=${1:-9}
+empty_rounds=$(((rounds + 2) / 3))
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/minimage-e2e
 PATH=$PATH:$tools/bin
@@ -95,10 +98,15 @@ ln "$tools/gdb.tar" "$place/base/" 2>/dev/null || cp "$tools/gdb.tar" "$place/ba
 printf 'FROM scratch\nADD gdb.tar /\n' >"$place/base/Dockerfile"
 build "$place/base" --output "type=image,name=127.0.0.1:$port/library/gdb:latest,push=true,registry.insecure=true"
 
-frontends=(stock image minimage libraries)
+frontends=(stock image minimage libraries hand)
 declare -A first=([stock]='#' [image]='# syntax=docker/dockerfile:1' [minimage]='# syntax=minimage'
-    [libraries]='# syntax=minimage --no-package-data --without python-library')
-declare -A last=([stock]='RUN true' [image]='RUN true' [minimage]='' [libraries]='')
+    [libraries]='# syntax=minimage --no-package-data --without python-library' [hand]='#')
+by_hand='RUN mkdir /out && cd / && objects="/bin/sh /usr/bin/gdb" && cp -L --parents /usr/local/bin/run.sh /made \
+    $({ ldd $objects | grep -o "/[^ :]*"; printf "%s\\n" $objects; } | sort -u) /out
+FROM scratch
+COPY --from=0 /out /
+ENTRYPOINT ["run.sh"]'
+declare -A last=([stock]='RUN true' [image]='RUN true' [minimage]='' [libraries]='' [hand]=$by_hand)
 write() { # FRONTEND ROUND
     mkdir -p "$place/$1"
     printf '#!/bin/sh\nexec gdb "$@"\n' >"$place/$1/run.sh"
@@ -121,6 +129,14 @@ timed() { # FRONTEND KIND
     echo "$(($(date +%s%N) - start))" >>"$place/$2.$1"
 }
 for round in warm $(seq "$rounds"); do
+    # Pulling takes seconds, and differs by less.
+    if [ "$round" != warm ] && [ "$round" -le "$empty_rounds" ]; then
+        for frontend in "${frontends[@]}"; do
+            buildctl --addr "unix://$place/buildkitd.sock" prune --all >/dev/null
+            write "$frontend" "empty $round"
+            timed "$frontend" empty
+        done
+    fi
     for frontend in "${frontends[@]}"; do
         write "$frontend" "$round"
         timed "$frontend" cold
@@ -135,11 +151,12 @@ for round in warm $(seq "$rounds"); do
     if [ "$round" = warm ]; then rm "$place"/cold.* "$place"/cached.*; fi
 done
 
-median() { sort -n "$1" | sed -n "$(((rounds + 1) / 2))p"; }
-declare -A name=([stock]="the daemon's own" [image]='stock, as an image' [minimage]='minimage' [libraries]='libraries alone')
+median() { sort -n "$1" | sed -n "$((($(wc -l <"$1") + 1) / 2))p"; }
+declare -A name=([stock]="the daemon's own" [image]='stock, as an image' [minimage]='minimage' [libraries]='libraries alone'
+    [hand]='libraries, by hand')
 echo "median of $rounds, in turns"
 printf '%-8s %-20s %8s %20s %20s\n' '' '' '' "to the daemon's own" 'to stock as an image'
-for kind in cold cached; do
+for kind in empty cold cached; do
     for frontend in "${frontends[@]}"; do
         awk -v kind=$kind -v name="${name[$frontend]}" -v own="$(median "$place/$kind.stock")" \
             -v image="$(median "$place/$kind.image")" -v this="$(median "$place/$kind.$frontend")" 'BEGIN {
