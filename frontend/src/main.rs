@@ -16,6 +16,7 @@ mod context;
 mod project;
 mod serve;
 mod expand;
+mod served;
 mod place;
 mod application;
 mod closure;

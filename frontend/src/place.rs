@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use minimage::closure::{Cause, Closure, Content, Demand, Entry, Reason, Role};
+use minimage::closure::{Cause, Closure, Content, Entry, Reason, Role};
 use minimage::formats::ReadAt;
 use minimage::formats::elf::ByteOrder;
 use minimage::formats::ldso_cache::{self, CacheLine, LdsoCache};
 use minimage::path::{RawPath, RootPath};
+use minimage::resolve::Resolution;
 use minimage::rootfs::{Bytes, CompletedRootfs, Kind, Node, Rootfs, RootfsError, chase, read_file};
 use minimage::roots::Origin;
 
 use crate::expand::itself;
+use crate::served::served;
 
 /// The largest cache of a loader that is read, in bytes.
 const CACHE_MAX: u64 = 64 << 20;
@@ -36,15 +38,17 @@ pub(crate) struct Completion {
     pub(crate) brought: Vec<(RawPath, Option<Origin>)>,
 }
 
-/// Adds what `closure`, taken from the stage number `index`, needs besides its roots and what `completed` lacks. `copies`
-/// are the paths of its roots in the stage and in the target.
+/// Adds what the closure of `resolution`, taken from the stage number `index`, needs besides its roots and what
+/// `completed` lacks. `copies` are the paths of its roots in the stage and in the target.
 pub(crate) fn complete<'a>(
     completed: &mut CompletedRootfs<'a>,
-    closure: &Closure,
+    resolution: &Resolution,
     stage: &'a dyn Rootfs,
     index: usize,
     copies: &[(RawPath, RawPath)],
 ) -> Result<Completion, RootfsError> {
+    let closure = &resolution.closure;
+    let served = served(completed, resolution, stage)?;
     let mut completion = Completion::default();
     // A link may lead to what was copied beside it, or have become the file that it led to.
     let mut lost: BTreeSet<&RawPath> = BTreeSet::new();
@@ -70,14 +74,10 @@ pub(crate) fn complete<'a>(
             }
         };
         let along = entry.reasons.iter().filter(|reason| comes_along(reason));
-        let mut places: BTreeSet<RawPath> = BTreeSet::new();
-        for reason in along {
-            let demand = closure.demand(reason.demand);
-            places.extend(match is_elsewhere(completed, &replaced, demand)? {
-                true => Some(path.to_raw()),
-                false => place(&replaced, path, &demand.path),
-            });
-        }
+        let demands = along.map(|reason| closure.demand(reason.demand));
+        let lacking = demands.filter(|demand| !served.contains(demand));
+        let places = lacking.filter_map(|demand| place(&replaced, path, &demand.path));
+        let places: BTreeSet<RawPath> = places.collect();
         // What loaders ask for they will ask for again, unless the target has something better.
         let is_asked_for = entry.reasons.iter().any(|reason| {
             let cause = &closure.demand(reason.demand).cause;
@@ -112,7 +112,7 @@ pub(crate) fn complete<'a>(
     // Directories that are links in one of the two trees only: the spelling must lead somewhere, too.
     for demand in closure.demands().filter(|demand| !matches!(demand.cause, Cause::Root(_) | Cause::Layout)) {
         if chase(completed, &demand.path)?.end.is_err()
-            && !is_elsewhere(completed, &replaced, demand)?
+            && !served.contains(demand)
             && let Ok((real, _)) = chase(stage, &demand.path)?.end
             && let Some(entry) = closure.entry(&real)
         {
@@ -160,24 +160,6 @@ fn place(replaced: &[Replaced], path: &RootPath, asked: &RawPath) -> Option<RawP
 /// Returns the rest of `asked`, with its slash, if that is spelled as below `link`.
 fn below<'a>(link: &RootPath, asked: &'a RawPath) -> Option<&'a [u8]> {
     asked.as_bytes().strip_prefix(link.as_bytes()).filter(|rest| rest.starts_with(b"/"))
-}
-
-/// Returns whether `completed` has the library that `demand` asks for in the other of two directories that are one in
-/// the stage, as `/lib` and `/usr/lib` of most distributions: loaders look into both (ld.so(8)).
-fn is_elsewhere(completed: &dyn Rootfs, replaced: &[Replaced], demand: &Demand) -> Result<bool, RootfsError> {
-    if !matches!(demand.cause, Cause::Needed { .. }) {
-        return Ok(false);
-    }
-    let merged = replaced.iter().find_map(|(link, end)| {
-        let is_merged = end.as_bytes().strip_prefix(b"/usr") == Some(link.as_bytes());
-        let rest =
-            demand.path.as_bytes().strip_prefix(link.as_bytes()).filter(|rest| rest.starts_with(b"/"))?;
-        is_merged.then(|| RawPath::new([end.as_bytes(), rest].concat()))
-    });
-    match merged {
-        Some(path) => Ok(chase(completed, &path)?.end.is_ok()),
-        None => Ok(false),
-    }
 }
 
 fn is_of_loader(closure: &Closure, reason: &Reason) -> bool {
@@ -322,7 +304,7 @@ mod tests {
     }
 
     /// Returns the closure of a program at `/app/main` that asks for `needs`.
-    fn closure(stage: &MemoryRootfs, needs: &[&str]) -> Closure {
+    fn resolution(stage: &MemoryRootfs, needs: &[&str]) -> Resolution {
         let mut closure = Closure::new();
         let root = Cause::Root(Origin::Argument("main".to_owned()));
         closure.take(stage, Demand { path: RawPath::from("/app/main"), cause: root }).unwrap();
@@ -331,7 +313,7 @@ mod tests {
             let cause = Cause::Needed { by: by.clone(), soname: path.as_bytes().to_vec() };
             closure.take(stage, Demand { path: RawPath::from(*path), cause }).unwrap();
         }
-        closure
+        Resolution { closure, ..Resolution::default() }
     }
 
     /// Returns what `completed` has at the end of `path`, and where that is.
@@ -357,8 +339,8 @@ mod tests {
         ] {
             let (stage, target) = (rootfs(stage), rootfs(target));
             let mut completed = CompletedRootfs::new(&target);
-            let closure = closure(&stage, &["/lib/libq.so.1"]);
-            assert_eq!(complete(&mut completed, &closure, &stage, 0, &[]).unwrap().differences, []);
+            let resolution = resolution(&stage, &["/lib/libq.so.1"]);
+            assert_eq!(complete(&mut completed, &resolution, &stage, 0, &[]).unwrap().differences, []);
             assert_eq!(at(&completed, "/lib/libq.so.1"), Some((real.to_owned(), b"q".to_vec())));
             // The root is where the build file puts it, and nowhere else.
             assert_eq!(at(&completed, "/app/main"), None);
@@ -392,8 +374,9 @@ mod tests {
             copies.push((path.clone(), RawPath::from("/srv").join(name)));
         }
         copies.pop();
+        let resolution = Resolution { closure, ..Resolution::default() };
         let mut completed = CompletedRootfs::new(&target);
-        assert_eq!(complete(&mut completed, &closure, &stage, 0, &copies).unwrap().differences, []);
+        assert_eq!(complete(&mut completed, &resolution, &stage, 0, &copies).unwrap().differences, []);
         assert_eq!(at(&completed, "/srv/link"), Some(("/opt/d/data".to_owned(), b"d".to_vec())));
         for path in ["/opt/e", "/opt/two", "/app/one"] {
             assert_eq!(at(&completed, path), None, "{path}");
@@ -405,30 +388,11 @@ mod tests {
         let stage = rootfs(&[("/app/main", "m"), ("/lib/liba.so", "same"), ("/lib/libb.so", "one")]);
         let target = rootfs(&[("/lib/liba.so", "same"), ("/lib/libb.so", "two")]);
         let mut completed = CompletedRootfs::new(&target);
-        let closure = closure(&stage, &["/lib/liba.so", "/lib/libb.so"]);
+        let resolution = resolution(&stage, &["/lib/liba.so", "/lib/libb.so"]);
         let path = RootPath::from_normal(b"/lib/libb.so").unwrap();
-        let differences = complete(&mut completed, &closure, &stage, 3, &[]).unwrap().differences;
+        let differences = complete(&mut completed, &resolution, &stage, 3, &[]).unwrap().differences;
         assert_eq!(differences, [Difference { path, stage: 3 }]);
         assert_eq!(at(&completed, "/lib/libb.so").unwrap().1, b"two");
-    }
-
-    #[test]
-    fn a_library_in_the_other_of_two_directories_that_were_one_serves() {
-        let stage = rootfs(&[
-            ("/app/main", "m"),
-            ("/usr/lib/liba.so.1", "-> liba.so.1.2"),
-            ("/usr/lib/liba.so.1.2", "of the stage"),
-            ("/lib", "-> usr/lib"),
-            ("/opt/new/libp.so", "p"),
-            ("/opt/old", "-> new"),
-        ]);
-        let target = rootfs(&[("/lib/libc.so", "c"), ("/usr/lib/liba.so.1", "by hand"), ("/opt/old/x", "")]);
-        let mut completed = CompletedRootfs::new(&target);
-        let closure = closure(&stage, &["/lib/liba.so.1", "/opt/old/libp.so"]);
-        complete(&mut completed, &closure, &stage, 0, &[]).unwrap();
-        assert_eq!(at(&completed, "/lib/liba.so.1"), None);
-        assert_eq!(at(&completed, "/usr/lib/liba.so.1").unwrap().1, b"by hand");
-        assert_eq!(at(&completed, "/opt/old/libp.so").unwrap().1, b"p");
     }
 
     #[test]
@@ -443,8 +407,8 @@ mod tests {
         ]);
         let target = rootfs(&[("/lib/libc.so", "c")]);
         let mut completed = CompletedRootfs::new(&target);
-        let closure = closure(&stage, &["/lib/liba.so.1", "/usr/lib/libb.so", "/lib/libc.so"]);
-        assert_eq!(complete(&mut completed, &closure, &stage, 0, &[]).unwrap(), Completion::default());
+        let resolution = resolution(&stage, &["/lib/liba.so.1", "/usr/lib/libb.so", "/lib/libc.so"]);
+        assert_eq!(complete(&mut completed, &resolution, &stage, 0, &[]).unwrap(), Completion::default());
         for (path, expected) in [
             ("/lib/liba.so.1", Some(("/lib/liba.so.1.2", "a"))),
             ("/usr/lib/liba.so.1", None),

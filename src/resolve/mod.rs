@@ -34,6 +34,7 @@ pub use object::Object;
 pub use problem::{Problem, ResolveError};
 pub use resolver::Resolver;
 pub use scripts::Script;
+pub use versions::{ElfFile, satisfies};
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -64,6 +65,8 @@ pub struct Resolution {
     pub left_out: Vec<LeftOut>,
     /// Variables of the environment that rules give.
     pub env: BTreeMap<String, String>,
+    /// The directories into which the loaders of the programs look by themselves, in their order.
+    pub lib_directories: Vec<Vec<u8>>,
 }
 
 /// One root program.
@@ -222,8 +225,9 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     if !collector.problems.is_empty() {
         return Err(ResolveError::Incomplete { problems: collector.problems });
     }
-    let Collector { closure, warnings, hints, left_out, env, .. } = collector;
-    Ok(Resolution { closure, programs, warnings, hints, left_out: left_out.into_iter().collect(), env })
+    let Collector { closure, warnings, hints, left_out, env, lib_directories, .. } = collector;
+    let left_out = left_out.into_iter().collect();
+    Ok(Resolution { closure, programs, warnings, hints, left_out, env, lib_directories })
 }
 
 /// Returns the directories that every image has: what runtimes mount over, and a place for temporary files.

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::list::ObjectList;
+use super::loader::Abi;
 use super::object::{Objects, Versions};
 use super::problem::Problem;
+use crate::formats::ReadAt;
+use crate::formats::elf::{Elf, ElfError};
 use crate::path::RootPath;
 use crate::rootfs::RootfsError;
 
@@ -53,4 +56,23 @@ pub(super) fn missing(
         }
     }
     Ok(problems)
+}
+
+/// An ELF file of whichever root filesystem: its head and its bytes.
+pub type ElfFile<'a> = (&'a Elf, &'a dyn ReadAt);
+
+/// Returns whether a loader that maps `user` would map `library` beside it, with every version that `user` requires of
+/// `soname`.
+///
+/// # Errors
+/// [`ElfError`] if the tables of one of them cannot be read.
+pub fn satisfies(library: ElfFile<'_>, user: ElfFile<'_>, soname: &[u8]) -> Result<bool, ElfError> {
+    let ((own, own_file), (elf, file)) = (library, user);
+    if own.class != elf.class || own.byte_order != elf.byte_order || !Abi::of(elf).accepts(own) {
+        return Ok(false);
+    }
+    let Some(defined) = own.version_definitions(own_file)? else { return Ok(true) };
+    let needs = elf.version_needs(file)?;
+    let mut required = needs.iter().filter(|need| need.soname == soname).flat_map(|need| &need.versions);
+    Ok(required.all(|version| version.weak || defined.contains(&version.name)))
 }
