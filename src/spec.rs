@@ -271,6 +271,32 @@ pub enum Preloads {
 }
 
 impl Search {
+    /// The variables of the environment that say how libraries are found (ld.so(8)).
+    pub const VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "LD_PRELOAD"];
+
+    /// Returns the same for processes that have `variables`, names with values, in their environment.
+    pub fn with_environment<'a>(mut self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        for (name, value) in variables {
+            let value = Some(value.as_bytes().to_vec()).filter(|value| !value.is_empty());
+            match name {
+                "LD_LIBRARY_PATH" => self.library_path = value,
+                "LD_PRELOAD" => self.preload = value,
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// Returns what `element` of LD_LIBRARY_PATH is, from the working directory of the image if it is relative.
+    pub(crate) fn in_workdir(&self, element: &[u8]) -> Vec<u8> {
+        match &self.workdir {
+            Some(workdir) if !matches!(element.first(), Some(b'/' | b'$')) => {
+                workdir.join(element).as_bytes().to_vec()
+            }
+            _ => element.to_vec(),
+        }
+    }
+
     /// Returns the look-up of a source that says nothing: the standard PATH.
     pub fn standard() -> Self {
         Self {

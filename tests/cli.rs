@@ -359,6 +359,23 @@ fn names_need_not_be_text() {
 }
 
 #[test]
+fn a_variable_of_the_image_is_one_for_its_loader() {
+    let (top, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let tree = "include debian\n/app/main elf needed=libq.so\n/app/lib/libq.so elf\n/app/lib/libp.so elf";
+    Tree::parse("variables", tree).to_disk(top.path(), |_, _| None);
+    let build =
+        "build --from $TOP --dry-run /app/main --env LD_LIBRARY_PATH=lib:/app/lib --env LD_PRELOAD=libp.so";
+    let Outcome { code, stdout, stderr } = outcome(build, top.path(), home.path());
+    assert_eq!(code, Some(0), "{stderr}");
+    let libraries: Vec<&str> = stdout.lines().filter(|line| line.contains("/app/lib/")).collect();
+    let line = |name| {
+        let size = fs::metadata(top.path().join("app/lib").join(name)).unwrap().len();
+        format!("0755 0:0 {size:>10} /app/lib/{name}  # `/app/main` needs `{name}`")
+    };
+    assert_eq!(libraries, [line("libp.so"), line("libq.so")]);
+}
+
+#[test]
 fn standard_output_is_data_alone() {
     let (top, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     Tree::parse("fine", "include debian\n/app/main elf").to_disk(top.path(), |_, _| None);

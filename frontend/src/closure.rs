@@ -1,5 +1,7 @@
 //! Roots + the tree they are in -> their closure, or what is wrong, at the lines of the build file that are to blame.
 
+use std::collections::BTreeSet;
+
 use minimage::explain::{Choice, Explanation};
 use minimage::options::Choices;
 use minimage::packages::{self, PackageError};
@@ -47,24 +49,56 @@ pub(crate) fn closure(
     selected(rootfs, roots, wants, &wants.choices.selection, user)
 }
 
-/// Does the same in one of several trees, which need not have all that options ask for: whether one of them has it, the
-/// closure over all of them tells.
+/// A closure in one of several trees.
+pub(crate) struct Part {
+    pub(crate) resolution: Resolution,
+    /// The libraries that the tree lacks.
+    pub(crate) lacking: Vec<Blamed>,
+}
+
+/// Does the same in one of several trees, which need not have all that options ask for, nor all libraries: whether they
+/// are where the image looks for them, the closure over all of the trees tells.
 pub(crate) fn closure_in_part(
     rootfs: &dyn Rootfs,
     roots: &[(&Asked, Root)],
     wants: &Wants<'_>,
-) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
+) -> Result<Result<Part, Vec<Blamed>>, ClosureError> {
     let mut selection = wants.choices.selection.clone();
+    let mut lacking: Vec<Blamed> = Vec::new();
     loop {
         let problems = match selected(rootfs, roots, wants, &selection, None)? {
-            Ok(resolution) => return Ok(Ok(resolution)),
+            Ok(resolution) => return Ok(Ok(Part { resolution, lacking })),
             Err(problems) => problems,
         };
         let about = problems.iter().filter_map(|(problem, _)| problem.as_ref()?.explain().about);
         let left = about.filter(|choice| leave(&mut selection, choice)).count();
-        if left == 0 {
-            return Ok(Err(problems));
+        let sonames: Vec<String> = problems.iter().filter_map(missing_library).collect();
+        lacking.extend(problems);
+        if left + sonames.len() == 0 {
+            return Ok(Err(lacking));
         }
+        lacking.retain(|problem| missing_library(problem).is_some());
+        selection.allow_missing.extend(sonames);
+    }
+}
+
+/// Returns the `problems` of the closure over all trees. Libraries that are missing are as the parts have them that lack
+/// them: with where those were looked for, and for whom.
+pub(crate) fn as_in_parts(problems: Vec<Blamed>, lacking: Vec<Blamed>) -> Vec<Blamed> {
+    let missing: BTreeSet<String> = problems.iter().filter_map(missing_library).collect();
+    let is_missing = |library: &Blamed| missing_library(library).is_some_and(|name| missing.contains(&name));
+    let lacking: Vec<Blamed> = lacking.into_iter().filter(is_missing).collect();
+    let told: BTreeSet<String> = lacking.iter().filter_map(missing_library).collect();
+    let is_told = |problem: &Blamed| missing_library(problem).is_some_and(|name| told.contains(&name));
+    let others = problems.into_iter().filter(|problem| !is_told(problem));
+    lacking.into_iter().map(|(_, finding)| (None, finding)).chain(others).collect()
+}
+
+/// Returns the name of the library that is missing, if that is the problem.
+fn missing_library((problem, _): &Blamed) -> Option<String> {
+    match problem {
+        Some(problem @ Problem::LibraryMissing { .. }) => problem.missing().map(|(name, _)| name),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The image config that the stock frontend made -> the roots in it, and the config of what is left.
 
 use minimage::formats::shell;
-use minimage::spec::{Epoch, STANDARD_PATH};
+use minimage::spec::{Epoch, STANDARD_PATH, Search};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -90,6 +90,14 @@ impl ImageConfig {
     pub(crate) fn variables(&self) -> Vec<String> {
         let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
         self.words("Env").iter().map(name).collect()
+    }
+
+    /// Returns the variables of the environment by which loaders find libraries.
+    pub(crate) fn loader_variables(&self) -> Vec<(String, String)> {
+        let environment = self.words("Env");
+        let variables = environment.iter().filter_map(|variable| variable.split_once('='));
+        let of_loader = variables.filter(|(name, _)| Search::VARIABLES.contains(name));
+        of_loader.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// Returns where the program `word` is looked for: a relative path counts from the working directory.

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::application::{self, ApplicationError};
 use crate::blame::Said;
-use crate::closure::{ClosureError, Wants, closure, closure_in_part};
+use crate::closure::{Blamed, ClosureError, Part, Wants, as_in_parts, closure, closure_in_part};
 use crate::expand::{self, Place, itself};
 use crate::place::{self, Difference};
 use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
@@ -80,6 +80,8 @@ pub(crate) fn minimised<'a>(
     let path: Vec<_> = request.path.iter().map(|directory| RawPath::from(directory.as_str())).collect();
     let workdir = Some(RawPath::from(request.workdir.as_str()));
     let search = Search { path_inside: path.clone(), path, workdir, ..Search::standard() };
+    let variables = request.loader_variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let search = search.with_environment(variables);
     // A build file names what it copies, and an image knows whose its files are.
     let mut selection =
         Selection { sensitive: SensitiveFiles::Allow, unowned: Unowned::AsInSource, ..Selection::default() };
@@ -119,6 +121,7 @@ pub(crate) fn minimised<'a>(
     found.retain(|found| !is_excluded(&found.keep));
     let mut completed = CompletedRootfs::new(target);
     let mut differences = Vec::new();
+    let mut lacking: Vec<Blamed> = Vec::new();
     let along = Asked { what: What::Word(String::new()), text: EVERY_IMAGE.to_owned(), lines: (0, 0) };
     let mut brought: Vec<(&Asked, Root)> = Vec::new();
     for (index, stage) in stages.iter().copied().enumerate() {
@@ -134,7 +137,8 @@ pub(crate) fn minimised<'a>(
         let wanted: Vec<(&Asked, Root)> = wanted.collect();
         // The image's own user is the target's business.
         match closure_in_part(stage, &wanted, &wants)? {
-            Ok(resolution) => {
+            Ok(Part { resolution, lacking: libraries }) => {
+                lacking.extend(libraries);
                 let spelled = |keep| RawPath::new(path_of(keep));
                 let copies = of_stage.iter().map(|(found, keep)| (spelled(keep), spelled(&found.keep)));
                 let copies: Vec<(RawPath, RawPath)> = copies.collect();
@@ -152,6 +156,7 @@ pub(crate) fn minimised<'a>(
         }
     }
     if !outcome.problems.is_empty() {
+        outcome.problems.extend(lacking.into_iter().map(|(_, finding)| finding));
         return Ok(None);
     }
     let mut all: Vec<(&Asked, Root)> =
@@ -182,6 +187,7 @@ pub(crate) fn minimised<'a>(
     let resolution = match closure(&completed, &all, &wants, wants.user.as_ref())? {
         Ok(resolution) => resolution,
         Err(problems) => {
+            let problems = as_in_parts(problems, lacking);
             let conflict = |(problem, finding): (Option<Problem>, Finding)| match problem {
                 Some(problem) if !differences.is_empty() => {
                     let text = clash(&problem, &differences, request).spelled(wants.said.spelling);
@@ -461,6 +467,7 @@ mod tests {
             workdir: "/".to_owned(),
             path: vec!["/usr/bin".to_owned()],
             variables: Vec::new(),
+            loader_variables: Vec::new(),
             file: "Dockerfile".to_owned(),
         }
     }
@@ -660,6 +667,45 @@ mod tests {
         ] {
             assert_eq!(found(settings, user), expected);
         }
+    }
+
+    #[test]
+    fn loaders_find_what_the_environment_of_the_image_says() {
+        let program = "elf needed=libq.so";
+        let stage = tree(
+            "stage",
+            &format!(
+                "{LOADER}/build/x {program}\n/build/out/libq.so elf needed=libr.so\n/opt/libr.so elf\n/usr/lib/libp.so elf\n"
+            ),
+        );
+        let target = tree("target", &format!("/usr/bin/x {program}\n/app/lib/libq.so elf needed=libr.so\n"));
+        let roots = || {
+            vec![
+                copied(0, "/build/x", "/usr/bin/"),
+                copied(0, "/build/out/", "/app/lib/"),
+                What::Program("/usr/bin/x".to_owned()),
+            ]
+        };
+        let found = |variables: &[(&str, &str)]| {
+            let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let loader_variables = variables.iter().map(pair).collect();
+            let request =
+                Request { loader_variables, workdir: "/app".to_owned(), ..request(&["build"], roots()) };
+            image(&request, &target, &[&stage])
+        };
+        let expected = "/app/lib/libq.so\n/lib64\n/opt/libr.so\n/usr/bin/x";
+        assert_eq!(found(&[("LD_LIBRARY_PATH", "/app/lib:/opt")]), expected);
+        // Relative ones and the empty one count from the working directory.
+        let preloaded = found(&[("LD_LIBRARY_PATH", "/opt:lib:"), ("LD_PRELOAD", "libp.so")]);
+        let expected = expected.replace("/lib64\n", "/lib\n/lib64\n") + "\n/usr/lib/libp.so";
+        assert_eq!(preloaded.lines().collect::<BTreeSet<_>>(), expected.lines().collect());
+        // What it lacks is told of the stage that it came from.
+        let lacks = "1: error[missing-library]: `libq.so` is not in the rootfs\n  where: `/build/x` needs it\n  \
+            where: `line 1` (Dockerfile:1)\n    why: looked in `/opt` (LD_LIBRARY_PATH), `/lib/x86_64-linux-gnu`, \
+            `/usr/lib/x86_64-linux-gnu`, `/lib`, `/usr/lib`\n    \
+            fix: install the package that has it in the source\n    \
+            fix: or accept the gap with `LABEL minimage.allow-missing=libq.so`";
+        assert_eq!(found(&[("LD_LIBRARY_PATH", "/opt")]), lacks);
     }
 
     #[test]

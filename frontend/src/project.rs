@@ -305,6 +305,8 @@ impl Project {
                 wrong.push(finding(&*error, lines(setting)));
             }
         }
+        let environment = project.edits.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        project.choices.search = project.choices.search.with_environment(environment);
         if wrong.is_empty()
             && let Some(explanation) = project::without_program(settings, file)
         {
@@ -412,7 +414,7 @@ mod tests {
     fn a_project_file_is_what_the_flags_are() {
         let text = "from = 'debian:12'\nprogram = ['/usr/bin/env', 'bash:/bin/sh']\nadd = 'etc/motd:/m,mode=600'\n\
             include = '/etc/x/**'\nexclude = ['/etc/x/y']\narguments = ['-c', 'true']\nentrypoint = ['a']\n\
-            user = '7'\nallow-sensitive = true\nwith = 'tzdata'\ntag = 'a'\n[env]\nA = 'b=c'\n[label]\nl = 1\n";
+            user = '7'\nallow-sensitive = true\nwith = 'tzdata'\ntag = 'a'\n[env]\nA = 'b=c'\nLD_PRELOAD = 'x.so'\n[label]\nl = 1\n";
         let settings = settings(text);
         let project = Project::read(&settings, FILE).unwrap().with_path(&["/opt/bin".to_owned()]);
         let origins: Vec<String> = project.roots.iter().map(|(_, root)| root.origin.to_string()).collect();
@@ -429,6 +431,7 @@ mod tests {
         assert_eq!(project.roots[2].1.keep, Keep::Tree(tree));
         let path = &project.choices.search.path;
         assert_eq!((&path[0], path.len()), (&RawPath::from("/opt/bin"), STANDARD_PATH.len() + 1));
+        assert_eq!(project.choices.search.preload.as_deref(), Some(&b"x.so"[..]));
         let selection = &project.choices.selection;
         assert_eq!((selection.with.len(), selection.exclude.len()), (1, 1));
         assert_eq!(selection.sensitive, SensitiveFiles::Allow);

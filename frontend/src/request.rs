@@ -52,6 +52,9 @@ pub(crate) struct Request {
     pub(crate) path: Vec<String>,
     /// The names of the variables that its environment has.
     pub(crate) variables: Vec<String>,
+    /// Those of them by which loaders find libraries, with their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) loader_variables: Vec<(String, String)>,
     /// The build file's name, for messages.
     pub(crate) file: String,
 }
@@ -216,6 +219,7 @@ mod tests {
             workdir: "/".to_owned(),
             path: vec!["/bin".to_owned()],
             variables: vec!["PATH".to_owned()],
+            loader_variables: vec![("LD_PRELOAD".to_owned(), "x.so".to_owned())],
             file: "Dockerfile".to_owned(),
         };
         let arguments = to_arguments(&request).unwrap();

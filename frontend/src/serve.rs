@@ -165,6 +165,7 @@ fn plan(
         workdir: config.workdir().to_owned(),
         path: config.path(),
         variables: config.variables(),
+        loader_variables: config.loader_variables(),
         file: file.map_or_else(|| "Dockerfile".to_owned(), |file| file.filename.clone()),
     };
     Ok(Planned { request, stages: inputs, base })

@@ -132,7 +132,7 @@ impl Part {
         means: &Means<'_>,
     ) -> Result<Self, Box<dyn Explain>> {
         let opened = source::open(source, means)?;
-        spec.search = search(arguments, source, opened.path.as_deref());
+        spec.search = search(arguments, source, opened.path.as_deref(), &spec.config);
         info!(source = opened.rootfs.name(), "source opened");
         spec.selection.unowned = opened.unowned;
         let resolution = resolution::of(&spec, &*opened.rootfs)?;
@@ -313,7 +313,6 @@ fn spec(arguments: &BuildArguments, from: &SourceArguments) -> Result<BuildSpec,
     let selection = arguments.selection.selection(from)?;
     let rules = arguments.selection.rule_texts()?;
     let source = from.source().cloned().unwrap_or_else(|| Source::Path("/".into()));
-    let search = search(arguments, from, None);
     let epoch = match std::env::var_os("SOURCE_DATE_EPOCH") {
         None => Epoch::default(),
         Some(value) => match value.to_str() {
@@ -323,13 +322,20 @@ fn spec(arguments: &BuildArguments, from: &SourceArguments) -> Result<BuildSpec,
     };
     let platform = from.platform().map(platform::shown);
     let config = ConfigEdits { platform, ..arguments.config.edits(&arguments.arguments)? };
+    let search = search(arguments, from, None, &config);
     let layers = layer_options(arguments).map_err(boxed)?;
     Ok(BuildSpec { source, roots, search, selection, rules, config, epoch, layers })
 }
 
-fn search(arguments: &BuildArguments, source: &SourceArguments, path: Option<&[RawPath]>) -> Search {
+fn search(
+    arguments: &BuildArguments,
+    source: &SourceArguments,
+    path: Option<&[RawPath]>,
+    config: &ConfigEdits,
+) -> Search {
     let libc = arguments.layers.libc_files();
-    Search { hints: Hints::Find, libc, ..source.search(path) }
+    let environment = config.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Search { hints: Hints::Find, libc, ..source.search(path) }.with_environment(environment)
 }
 
 fn layer_options(arguments: &BuildArguments) -> Result<LayerOptions, LevelError> {

@@ -185,7 +185,8 @@ impl Process<'_> {
             directory_of(interp),
         );
         if let (Some(path), Privilege::Plain) = (&self.search.library_path, self.privilege) {
-            let elements = path.split(|byte| *byte == b':' || *byte == b';').map(<[u8]>::to_vec).collect();
+            let elements = path.split(|byte| *byte == b':' || *byte == b';');
+            let elements = elements.map(|element| self.search.in_workdir(element)).collect();
             self.library_path = self.directories(PROGRAM, elements);
         }
     }

@@ -185,7 +185,9 @@ impl Process<'_> {
     fn rules(&self, by: Option<usize>) -> Vec<(FoundBy, Vec<u8>)> {
         let mut rules = Vec::new();
         if let (Some(path), Privilege::Plain) = (&self.search.library_path, self.privilege) {
-            rules.push((FoundBy::LibraryPath, path.clone()));
+            let elements: Vec<Vec<u8>> =
+                elements(path).map(|element| self.search.in_workdir(element)).collect();
+            rules.push((FoundBy::LibraryPath, elements.join(&b':')));
         }
         let mut at = by;
         while let Some(index) = at {
