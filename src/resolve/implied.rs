@@ -9,7 +9,7 @@ use super::collect::{Collector, Depth};
 use super::files::Implied;
 use super::left_out::LeftOut;
 use super::object::Object;
-use super::problem::{Problem, ResolveError};
+use super::problem::{Problem, Remedy, ResolveError};
 use super::{Circumstances, Linkage, Privilege};
 use crate::closure::{Cause, Demand};
 use crate::explain::Choice;
@@ -300,9 +300,9 @@ impl Collector<'_> {
 
     /// Notes that the source has nothing of what `rule` must bring because of `cause`.
     fn miss_rule(&mut self, rule: &Rule, cause: &Cause) {
-        let fix = rule.install.as_ref().map(|package| format!("install `{package}` in the source"));
+        let remedy = rule.install.clone().map(Remedy::Install);
         let (id, cause) = (rule.id.clone(), cause.clone());
-        let problem = Problem::RuleWithoutFiles { id, fix, there: Vec::new(), cause };
+        let problem = Problem::RuleWithoutFiles { id, remedy, there: Vec::new(), cause };
         if !self.problems.iter().any(|known| known.to_string() == problem.to_string()) {
             self.problems.push(problem);
         }
@@ -319,16 +319,16 @@ impl Collector<'_> {
         let is_installed =
             |package: &String| self.inputs.packages.is_some_and(|db| !db.named(package).is_empty());
         let value = with.value.as_deref().unwrap_or_default();
-        let fix = match (&rule.install, &rule.make) {
+        let remedy = match (&rule.install, &rule.make) {
             (install, Some(make)) if install.as_ref().is_none_or(is_installed) => {
-                Some(make.replace("{value}", value))
+                Some(Remedy::Make(make.replace("{value}", value)))
             }
-            (Some(package), _) => Some(format!("install `{package}` in the source")),
+            (Some(package), _) => Some(Remedy::Install(package.clone())),
             (None, _) => None,
         };
         let cause = Cause::Root(Origin::Choice(Choice::new("with", with)));
         let (id, there) = (rule.id.clone(), there.into_iter().collect());
-        self.problems.push(Problem::RuleWithoutFiles { id, fix, there, cause });
+        self.problems.push(Problem::RuleWithoutFiles { id, remedy, there, cause });
         Ok(())
     }
 

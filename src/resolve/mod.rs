@@ -14,6 +14,7 @@ mod left_out;
 mod libc;
 mod list;
 mod loader;
+mod meant;
 mod musl;
 mod object;
 mod place;
@@ -23,6 +24,7 @@ mod resolver;
 mod roots;
 mod scripts;
 mod tokens;
+mod tree_name;
 mod verify;
 mod versions;
 
@@ -31,9 +33,10 @@ pub use list::{
     Asking, Edge, Fatal, FoundBy, Loaded, Missing, ObjectList, Obstacle, Request, Unmet, Warning,
 };
 pub use object::Object;
-pub use problem::{Problem, ResolveError};
+pub use problem::{Problem, Remedy, ResolveError};
 pub use resolver::Resolver;
 pub use scripts::Script;
+pub use tree_name::TreeName;
 pub use versions::{ElfFile, satisfies};
 
 use std::collections::BTreeMap;

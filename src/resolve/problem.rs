@@ -6,14 +6,15 @@ use std::rc::Rc;
 use thiserror::Error;
 
 use super::list::{Fatal, FoundBy, Missing};
+use super::meant::nearest_program;
+use super::tree_name::TreeName;
 use crate::closure::{Cause, Demand};
 use crate::explain::{Choice, Explain, Explanation, Failure, Fix};
 use crate::formats::elf::ElfError;
 use crate::glob::GlobError;
-use crate::nearest::nearest;
 use crate::packages::PackageError;
 use crate::path::{RawPath, RootPath, show};
-use crate::rootfs::{Absence, Kind, Rootfs, RootfsError, chase};
+use crate::rootfs::{Absence, Rootfs, RootfsError};
 use crate::roots::{Keep, Origin, Root};
 use crate::rules::{RuleError, RuleFileError};
 use crate::spec::Search;
@@ -188,7 +189,7 @@ pub enum Problem {
         /// The rule.
         id: String,
         /// What to do, if that is known.
-        fix: Option<String>,
+        remedy: Option<Remedy>,
         /// What there is to choose from, where the user names one of several.
         there: Vec<String>,
         /// Who asks for it: the user, or what triggered it.
@@ -253,64 +254,18 @@ pub enum Problem {
     },
 }
 
+/// How a tree comes to have what it lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// A package is to be installed.
+    Install(String),
+    /// Something is to be made there, as this clause says.
+    Make(String),
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ProgramNotFound { root: Root { keep, origin }, rootfs, .. } => match (keep, origin) {
-                // As the shell of a shell form.
-                (Keep::Program { name, .. }, Origin::Line { text, .. })
-                    if !text.contains(&name.to_string()) =>
-                {
-                    write!(f, "`{name}`, which {origin} runs, is not in {rootfs}")
-                }
-                _ => write!(f, "{origin} is not in {rootfs}"),
-            },
-            Self::Absent { demand: Demand { path, .. }, absence } | Self::Unreachable { path, absence } => {
-                match absence {
-                    Absence::NotFound | Absence::NotADirectory => write!(f, "`{path}` is not in the rootfs"),
-                    Absence::TooManyLinks | Absence::NameTooLong => write!(f, "`{path}` leads nowhere"),
-                    Absence::Denied => write!(f, "may not look at `{path}`"),
-                }
-            }
-            Self::NotAProgram { path, what } => write!(f, "`{path}` is no program: it is {what}"),
-            Self::NotExecutable { path, mode } => write!(f, "`{path}` is not executable (mode {mode:04o})"),
-            Self::BrokenElf { path, .. } => write!(f, "`{path}` is a broken ELF file"),
-            Self::InterpMissing { interp, .. } => write!(f, "the loader `{interp}` is not in the rootfs"),
-            Self::NoLoader { by } => write!(f, "the rootfs has no loader for `{by}`"),
-            Self::LibraryMissing { missing, .. } => {
-                write!(f, "`{}` is not in the rootfs", show(&missing.soname))
-            }
-            Self::Unloadable { fatal, .. } => {
-                write!(f, "the loader stops at `{}`: {}", fatal.path, fatal.obstacle)
-            }
-            Self::VersionMissing { library, version, .. } => {
-                write!(f, "`{library}` does not define version `{}`", show(version))
-            }
-            Self::PlanDiffers { program, soname, .. } => {
-                write!(f, "in the image `{program}` would not load the same `{}`", show(soname))
-            }
-            Self::CarriageReturn { path, .. } => {
-                write!(f, "the first line of `{path}` ends in a carriage return")
-            }
-            Self::NothingMatches { what, .. } => write!(f, "`{what}` leads to nothing in the rootfs"),
-            Self::RuleWithoutFiles { id, .. } => {
-                write!(f, "the rootfs has nothing of what `{id}` stands for")
-            }
-            Self::UnknownAccount { kind, name, .. } => {
-                write!(f, "the rootfs has no {kind} called `{name}`")
-            }
-            Self::NoPlace { path } => write!(f, "`{path}` is no place for a file"),
-            Self::RelativeDestination { to, .. } => {
-                write!(f, "the destination `{to}` does not start with a slash")
-            }
-            Self::Conflict { path, .. } => write!(f, "two things would be at `{path}`"),
-            Self::Sensitive { path, what, more: 0, .. } => write!(f, "`{path}` is not taken: {what}"),
-            Self::Sensitive { path, what, more, .. } => {
-                write!(f, "`{path}` and {more} more files are not taken: {what}")
-            }
-            Self::Excluded { path, .. } => write!(f, "`{path}` is excluded, but needed"),
-            Self::CommandNotFound { command, .. } => write!(f, "`{command}` is not in the search path"),
-        }
+        f.write_str(&self.what(TreeName::Source))
     }
 }
 
@@ -353,9 +308,76 @@ impl Problem {
         }
     }
 
+    /// Returns what is wrong, in one clause about the tree that is called `tree`.
+    fn what(&self, tree: TreeName<'_>) -> String {
+        let rootfs = tree.rootfs();
+        match self {
+            Self::ProgramNotFound { root: Root { keep, origin }, rootfs, .. } => match (keep, origin) {
+                // As the shell of a shell form.
+                (Keep::Program { name, .. }, Origin::Line { text, .. })
+                    if !text.contains(&name.to_string()) =>
+                {
+                    format!("`{name}`, which {origin} runs, is not in {rootfs}")
+                }
+                _ => format!("{origin} is not in {rootfs}"),
+            },
+            Self::Absent { demand: Demand { path, .. }, absence } | Self::Unreachable { path, absence } => {
+                match absence {
+                    Absence::NotFound | Absence::NotADirectory => format!("`{path}` is not in {rootfs}"),
+                    Absence::TooManyLinks | Absence::NameTooLong => format!("`{path}` leads nowhere"),
+                    Absence::Denied => format!("may not look at `{path}`"),
+                }
+            }
+            Self::NotAProgram { path, what } => format!("`{path}` is no program: it is {what}"),
+            Self::NotExecutable { path, mode } => format!("`{path}` is not executable (mode {mode:04o})"),
+            Self::BrokenElf { path, .. } => format!("`{path}` is a broken ELF file"),
+            Self::InterpMissing { interp, .. } => format!("the loader `{interp}` is not in {rootfs}"),
+            Self::NoLoader { by } => format!("{rootfs} has no loader for `{by}`"),
+            Self::LibraryMissing { missing, .. } => {
+                format!("`{}` is not in {rootfs}", show(&missing.soname))
+            }
+            Self::Unloadable { fatal, .. } => {
+                format!("the loader stops at `{}`: {}", fatal.path, fatal.obstacle)
+            }
+            Self::VersionMissing { library, version, .. } => {
+                format!("`{library}` does not define version `{}`", show(version))
+            }
+            Self::PlanDiffers { program, soname, .. } => {
+                format!("in the image `{program}` would not load the same `{}`", show(soname))
+            }
+            Self::CarriageReturn { path, .. } => {
+                format!("the first line of `{path}` ends in a carriage return")
+            }
+            Self::NothingMatches { what, .. } => format!("`{what}` leads to nothing in {rootfs}"),
+            Self::RuleWithoutFiles { id, .. } => {
+                format!("{rootfs} has nothing of what `{id}` stands for")
+            }
+            Self::UnknownAccount { kind, name, .. } => {
+                format!("{rootfs} has no {kind} called `{name}`")
+            }
+            Self::NoPlace { path } => format!("`{path}` is no place for a file"),
+            Self::RelativeDestination { to, .. } => {
+                format!("the destination `{to}` does not start with a slash")
+            }
+            Self::Conflict { path, .. } => format!("two things would be at `{path}`"),
+            Self::Sensitive { path, what, more: 0, .. } => format!("`{path}` is not taken: {what}"),
+            Self::Sensitive { path, what, more, .. } => {
+                format!("`{path}` and {more} more files are not taken: {what}")
+            }
+            Self::Excluded { path, .. } => format!("`{path}` is excluded, but needed"),
+            Self::CommandNotFound { command, .. } => format!("`{command}` is not in the search path"),
+        }
+    }
+
     /// Returns what a person reads about it.
     pub fn explain(&self) -> Explanation {
-        let explanation = |code| Explanation::new(code, self.to_string());
+        self.explain_in(TreeName::Source)
+    }
+
+    /// Returns what a person reads about it who knows of several trees: it is about the one that is called `tree`.
+    pub fn explain_in(&self, tree: TreeName<'_>) -> Explanation {
+        let explanation = |code| Explanation::new(code, self.what(tree));
+        let source = tree.source();
         match self {
             Self::ProgramNotFound { searched, nearest, .. } => {
                 let explanation = explanation("program-not-found");
@@ -363,20 +385,25 @@ impl Problem {
                     [] => explanation,
                     searched => explanation.why(format!("looked in {}", listed(searched.iter()))),
                 };
-                meant(explanation, nearest.as_ref()).fix("install it in the source, or give its path")
+                meant(explanation, nearest.as_ref()).fix(match tree {
+                    TreeName::Collection(_) => tree.gains("it", "it"),
+                    _ => format!("install it in {source}, or give its path"),
+                })
             }
-            Self::Absent { demand, absence } => explanation(code(*absence))
-                .at(demand.cause.to_string())
+            Self::Absent { demand, absence } => asked_by(explanation(code(*absence)), &demand.cause)
                 .why(absence.to_string())
                 .fix(match (absence, &demand.cause) {
                     (Absence::NotFound | Absence::NotADirectory, Cause::Shebang { .. }) => {
-                        "install the interpreter in the source, or correct the first line"
+                        format!(
+                            "{}, or correct the first line",
+                            tree.gains("the interpreter", "the interpreter")
+                        )
                     }
-                    (Absence::NotFound | Absence::NotADirectory, _) => {
-                        "install what it belongs to in the source"
+                    (Absence::NotFound | Absence::NotADirectory, _) => tree.gains("it", "what it belongs to"),
+                    (Absence::TooManyLinks | Absence::NameTooLong, _) => {
+                        format!("correct the links in {source}")
                     }
-                    (Absence::TooManyLinks | Absence::NameTooLong, _) => "correct the links in the source",
-                    (Absence::Denied, _) => "run minimage as a user who may search the directory",
+                    (Absence::Denied, _) => "run minimage as a user who may search the directory".to_owned(),
                 }),
             Self::Unreachable { absence, .. } => {
                 explanation(code(*absence)).why(absence.to_string()).fix("check the path")
@@ -385,17 +412,17 @@ impl Problem {
                 explanation("not-a-program").fix("name an ELF program or a script that starts with `#!`")
             }
             Self::NotExecutable { path, .. } => explanation("not-executable")
-                .fix(format!("make it executable in the source: `chmod +x {path}`")),
+                .fix(format!("make it executable in {source}: `chmod +x {path}`")),
             Self::BrokenElf { error, .. } => explanation("broken-elf")
                 .why(error.to_string())
                 .because_of(&**error)
-                .fix("install the file again in the source"),
+                .fix(tree.gains("the file again", "the file again")),
             Self::InterpMissing { by, .. } => explanation("missing-loader")
                 .at(format!("`{by}` names it (PT_INTERP)"))
                 .why("the kernel would say \"no such file or directory\", and mean the loader")
-                .fix("install the C library that the program was built for in the source"),
+                .fix(tree.gains("the loader", "the C library that the program was built for")),
             Self::NoLoader { .. } => explanation("missing-loader")
-                .fix("install the C library that the file was built for in the source"),
+                .fix(tree.gains("the loader", "the C library that the file was built for")),
             Self::LibraryMissing { program, by, missing } => {
                 let needs = format!("`{by}` needs it");
                 let place = if by == program { needs } else { format!("{needs}; `{program}` needs that") };
@@ -408,35 +435,42 @@ impl Problem {
                         true => "there is nowhere to look".to_owned(),
                         false => format!("looked in {}", searched.join(", ")),
                     })
-                    .fix("install the package that has it in the source")
+                    .fix(tree.gains("it", "the package that has it"))
                     .fix(accept(&show(&missing.soname)))
             }
             Self::Unloadable { program, fatal } => explanation("unloadable-library")
                 .at(format!("`{program}` would load it for `{}`", show(&fatal.soname)))
                 .why("it hides whatever comes after it in the search, at run time too")
-                .fix(format!("remove or replace `{}` in the source", fatal.path)),
+                .fix(format!("remove or replace `{}` in {source}", fatal.path)),
             Self::VersionMissing { program, by, .. } => {
                 let needs = format!("`{by}` requires it");
                 let place = if by == program { needs } else { format!("{needs}; `{program}` needs that") };
                 explanation("missing-version")
                     .at(place)
                     .why("the two were built for different releases; the loader would refuse the program")
-                    .fix("take both from the same release in the source")
+                    .fix(format!("take both from the same release in {source}"))
             }
             Self::PlanDiffers { expected, found, .. } => explanation("plan-differs")
                 .why(match found {
-                    Some(found) => format!("the source has `{expected}`, the image would have `{found}`"),
-                    None => format!("the source has `{expected}`, the image would have nothing"),
+                    Some(found) => format!("{source} has `{expected}`, the image would have `{found}`"),
+                    None => format!("{source} has `{expected}`, the image would have nothing"),
                 })
                 .fix("this should not happen: please report it with the output of `minimage tree`"),
             Self::CarriageReturn { interp, .. } => explanation("carriage-return")
                 .why(format!("the kernel looks for an interpreter called `{}`", show(interp)))
                 .fix("save the script with Unix line ends"),
             Self::NothingMatches { by, .. } => {
-                asked_by(explanation("nothing-matches"), by).fix("check the path in the source")
+                asked_by(explanation("nothing-matches"), by).fix(format!("check the path in {source}"))
             }
-            Self::RuleWithoutFiles { id, fix, there, cause } => {
-                let fix = fix.as_deref().unwrap_or("install what it belongs to in the source");
+            Self::RuleWithoutFiles { id, remedy, there, cause } => {
+                let fix = match remedy {
+                    Some(Remedy::Install(package)) => {
+                        let package = format!("`{package}`");
+                        tree.gains(&package, &package)
+                    }
+                    Some(Remedy::Make(how)) => format!("in {source}, {how}"),
+                    None => tree.gains("it", "what it belongs to"),
+                };
                 let explanation = asked_by(explanation("empty-rule"), cause).fix(fix);
                 let explanation = match there.as_slice() {
                     [] => explanation,
@@ -454,13 +488,12 @@ impl Problem {
                     "group" => ("unknown-group", "/etc/group"),
                     _ => ("unknown-user", "/etc/passwd"),
                 };
-                let mut explanation = explanation(code).why(format!("looked in `{file}` of the source"));
+                let mut explanation = explanation(code).why(format!("looked in `{file}` of {source}"));
                 explanation.about.clone_from(choice);
                 meant(explanation, nearest.as_ref()).fix(format!("add the {kind} there, or give a number"))
             }
-            Self::NoPlace { .. } => {
-                explanation("no-place").why("a file of the source is in its way, or it ends above the root")
-            }
+            Self::NoPlace { .. } => explanation("no-place")
+                .why(format!("a file of {source} is in its way, or it ends above the root")),
             Self::RelativeDestination { root, to } => explanation("no-place")
                 .at(root.origin.to_string())
                 .fix(format!("write `:/{to}`: DEST is a path from the top of the image")),
@@ -481,7 +514,7 @@ impl Problem {
             Self::CommandNotFound { script, searched, .. } => explanation("missing-interpreter")
                 .at(format!("`env` in the first line of `{script}` looks for it"))
                 .why(format!("looked in {}", listed(searched.iter())))
-                .fix("install the interpreter in the source"),
+                .fix(tree.gains("the interpreter", "the interpreter")),
         }
     }
 }
@@ -505,45 +538,6 @@ fn asked_by(explanation: Explanation, cause: &Cause) -> Explanation {
         Cause::Root(Origin::Choice(choice)) => explanation.about(choice.clone()),
         cause => explanation.at(cause.to_string()),
     }
-}
-
-/// Returns the program of `rootfs` that may be meant by `name`: of this name in another directory, or of a name much like
-/// it. A bare name stays one.
-fn nearest_program(
-    name: &RawPath,
-    search: &Search,
-    rootfs: &dyn Rootfs,
-) -> Result<Option<RawPath>, RootfsError> {
-    let is_path = name.as_bytes().contains(&b'/');
-    let own = name.parent().filter(|_| is_path);
-    let directories: Vec<RawPath> =
-        own.into_iter().chain(search.path.iter().cloned()).chain(search.workdir.clone()).collect();
-    let last = name.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let is_program = |path: &RawPath| -> Result<bool, RootfsError> {
-        let end = chase(rootfs, path)?.end;
-        Ok(matches!(end, Ok((_, node)) if node.kind == Kind::File && node.mode & 0o111 != 0))
-    };
-    for directory in &directories {
-        let path = directory.join(last);
-        if is_program(&path)? {
-            return Ok(Some(path));
-        }
-    }
-    for directory in &directories {
-        let Ok((real, node)) = chase(rootfs, directory)?.end else { continue };
-        if node.kind != Kind::Directory {
-            continue;
-        }
-        let names = rootfs.read_dir(&real)?;
-        let names = names.iter().filter_map(|name| str::from_utf8(name).ok());
-        let near = str::from_utf8(last).ok().and_then(|last| nearest(last, names));
-        if let Some(near) = near.map(str::as_bytes)
-            && is_program(&directory.join(near))?
-        {
-            return Ok(Some(if is_path { directory.join(near) } else { RawPath::new(near) }));
-        }
-    }
-    Ok(None)
 }
 
 /// Returns the code of the error that nothing is at a path.
@@ -573,7 +567,6 @@ fn listed<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rootfs::{MemoryRootfs, Node};
 
     #[test]
     fn a_program_that_is_not_there_has_its_name_in_the_message() {
@@ -588,30 +581,5 @@ mod tests {
             said("/bin/sh", "CMD x --version"),
             "`/bin/sh`, which `CMD x --version` (Dockerfile:3) runs, is not in the target"
         );
-    }
-
-    #[test]
-    fn a_program_that_may_be_meant_is_found() {
-        let mut rootfs = MemoryRootfs::new("the target");
-        let programs = ["/usr/local/bin/app", "/usr/bin/bash", "/go/hello", "/srv/serve"];
-        for (path, mode) in programs.map(|path| (path, 0o755)).into_iter().chain([("/srv/data.txt", 0o644)]) {
-            let path = RootPath::from_normal(path.as_bytes()).unwrap();
-            rootfs.insert(&path, Node { mode, ..Node::file(0) }, Vec::new());
-        }
-        let path = ["/usr/local/bin", "/usr/bin"].map(RawPath::from).into();
-        let search = Search { path, workdir: Some(RawPath::from("/go")), ..Search::standard() };
-        for (name, expected) in [
-            ("/usr/bin/app", Some("/usr/local/bin/app")),
-            ("/hello", Some("/go/hello")),
-            ("/go/helo", Some("/go/hello")),
-            ("/srv/sevre", Some("/srv/serve")),
-            ("/srv/data.tx", None),
-            ("bsah", Some("bash")),
-            ("ap", Some("app")),
-            ("push", None),
-        ] {
-            let found = nearest_program(&RawPath::from(name), &search, &rootfs).unwrap();
-            assert_eq!(found, expected.map(RawPath::from), "{name}");
-        }
     }
 }
