@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minimage::closure::{Cause, Closure, Content, Entry, Reason, Role};
 use minimage::formats::ReadAt;
+use minimage::formats::accounts::{self, ACCOUNTS_MAX, Group, Password, User};
 use minimage::formats::elf::ByteOrder;
 use minimage::formats::ldso_cache::{self, CacheLine, LdsoCache};
 use minimage::path::{RawPath, RootPath};
@@ -84,19 +85,19 @@ pub(crate) fn complete<'a>(
             matches!(cause, Cause::Needed { .. } | Cause::Interp { .. } | Cause::DlopenNote { .. })
         });
         for spelled in places {
-            match itself(completed, &spelled)? {
-                None => {
-                    add(completed, &spelled, entry, stage)?;
-                    if !is_asked_for && !matches!(entry.node.kind, Kind::Special(_)) {
-                        completion.brought.push((spelled, closure.origin(path).cloned()));
-                    }
+            let Some(real) = itself(completed, &spelled)? else {
+                add(completed, &spelled, entry, stage)?;
+                if !is_asked_for && !matches!(entry.node.kind, Kind::Special(_)) {
+                    completion.brought.push((spelled, closure.origin(path).cloned()));
                 }
-                Some(real) if entry.reasons.iter().any(|reason| is_of_loader(closure, reason)) => {
-                    if let Content::Generated(more) = &entry.content {
-                        complete_cache(completed, &real, more)?;
-                    }
-                }
-                Some(real) => {
+                continue;
+            };
+            let is_of_loader = entry.reasons.iter().any(|reason| is_of_loader(closure, reason));
+            match (&entry.content, Accounts::at(path)) {
+                (Content::Generated(more), _) if is_of_loader => complete_cache(completed, &real, more)?,
+                (_, _) if is_of_loader => {}
+                (Content::Generated(more), Some(file)) => complete_accounts(completed, &real, file, more)?,
+                _ => {
                     let there = chase(completed, &real.to_raw())?.end;
                     if is_asked_for
                         && let Ok((real, node)) = there
@@ -192,6 +193,63 @@ fn complete_cache(
         completed.add(&real, node, Bytes::Made(bytes));
         return Ok(());
     }
+    Ok(())
+}
+
+/// A file with accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accounts {
+    Users,
+    Groups,
+}
+
+impl Accounts {
+    /// Returns which one is at `path`.
+    fn at(path: &RootPath) -> Option<Self> {
+        match path.as_bytes() {
+            b"/etc/passwd" => Some(Self::Users),
+            b"/etc/group" => Some(Self::Groups),
+            _ => None,
+        }
+    }
+
+    /// Returns the names and numbers in `text`, each with its line.
+    fn parse(self, text: &[u8]) -> Vec<(Vec<u8>, u32, Vec<u8>)> {
+        let user = |user: User| (user.name.clone(), user.uid, user.line(Password::None));
+        let group = |group: Group| (group.name.clone(), group.gid, group.line());
+        match self {
+            Self::Users => accounts::users(text).into_iter().map(user).collect(),
+            Self::Groups => accounts::groups(text).into_iter().map(group).collect(),
+        }
+    }
+}
+
+/// Adds the accounts of `more`, which the stage has, to the file of accounts at `path`, whose own names and numbers stay.
+fn complete_accounts(
+    completed: &mut CompletedRootfs<'_>,
+    path: &RootPath,
+    file: Accounts,
+    more: &[u8],
+) -> Result<(), RootfsError> {
+    let Ok((real, node)) = chase(completed, &path.to_raw())?.end else { return Ok(()) };
+    if node.kind != Kind::File {
+        return Ok(());
+    }
+    let mut text = read_file(completed, &real, ACCOUNTS_MAX)?;
+    let known = file.parse(&text);
+    let is_new = |(name, number, _): &(Vec<u8>, u32, Vec<u8>)| {
+        !known.iter().any(|(known, taken, _)| known == name || taken == number)
+    };
+    let lines: Vec<u8> = file.parse(more).into_iter().filter(is_new).flat_map(|(_, _, line)| line).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+    text.extend(lines);
+    let node = Node { size: text.len() as u64, ..node };
+    completed.add(&real, node, Bytes::Made(text));
     Ok(())
 }
 
