@@ -48,14 +48,24 @@ impl Said<'_> {
 
 /// Returns the error that says all of `problems`, and shows the lines that they are about.
 pub(crate) fn status(problems: &[Finding], file: Option<&SourceInfo>) -> Status {
-    let mut texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
-    texts.dedup();
+    let texts = texts(problems);
     let mut lines: Vec<(i32, i32)> =
         problems.iter().map(|problem| problem.lines).filter(|lines| lines.0 > 0).collect();
     lines.sort_unstable();
     lines.dedup();
     let detail = file.filter(|_| !lines.is_empty()).map(|file| source(&lines, file));
     Status { code: INVALID_ARGUMENT, message: texts.join("\n"), details: detail.into_iter().collect() }
+}
+
+/// Returns what `findings` say, each once: several lines can be to blame for one thing.
+pub(crate) fn texts(findings: &[Finding]) -> Vec<&str> {
+    let mut texts: Vec<&str> = Vec::new();
+    for Finding { text, .. } in findings {
+        if !texts.contains(&text.as_str()) {
+            texts.push(text);
+        }
+    }
+    texts
 }
 
 /// Returns `status` with the lines `lines` of `file` shown, whatever lines it has shown.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use minimage::explain::{Choice, Explanation};
+use minimage::explain::{Choice, Explain, Explanation};
 use minimage::options::Choices;
 use minimage::packages::{self, PackageError};
-use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError};
+use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError, TreeName};
 use minimage::rootfs::{Rootfs, RootfsError};
 use minimage::roots::Root;
 use minimage::rules::Catalogue;
@@ -35,18 +35,58 @@ pub(crate) struct Wants<'a> {
     pub(crate) said: Said<'a>,
 }
 
-/// A problem with what it says at the lines it is about.
-pub(crate) type Blamed = (Option<Problem>, Finding);
+/// A problem, and who runs into it.
+#[derive(Debug, Clone)]
+pub(crate) struct Blamed {
+    /// The problem, unless it is one of the options themselves.
+    pub(crate) problem: Option<Problem>,
+    pub(crate) explanation: Explanation,
+    /// The roots that run into it: what messages call each, and the lines that ask for it.
+    pub(crate) roots: Vec<(String, (i32, i32))>,
+}
 
-/// Returns the closure of `roots`, or all that is wrong, each at the line of the option that it is about, or of the root
-/// that runs into it.
+impl Blamed {
+    /// Returns what to say of it, once at the lines of each root.
+    pub(crate) fn findings(self, said: &Said<'_>) -> Vec<Finding> {
+        let Self { problem, mut explanation, roots } = self;
+        // The origin of a program is part of what is said of it.
+        if !matches!(problem, Some(Problem::ProgramNotFound { .. })) {
+            for (root, _) in &roots {
+                if !explanation.places.iter().any(|place| place.contains(root)) {
+                    explanation.places.push(root.clone());
+                }
+            }
+        }
+        let mut lines: Vec<(i32, i32)> = roots.into_iter().map(|(_, lines)| lines).collect();
+        lines.dedup();
+        if lines.is_empty() {
+            lines.push((0, 0));
+        }
+        let mut findings: Vec<Finding> =
+            lines.into_iter().map(|lines| said.finding(explanation.clone(), lines)).collect();
+        findings.dedup();
+        findings
+    }
+}
+
+/// A tree, and what explanations of its problems call it.
+pub(crate) struct Within<'a> {
+    pub(crate) rootfs: &'a dyn Rootfs,
+    pub(crate) name: TreeName<'a>,
+}
+
+/// Returns the closure of `roots`, or all that is wrong, each with the roots that run into it.
 pub(crate) fn closure(
-    rootfs: &dyn Rootfs,
+    within: &Within<'_>,
     roots: &[(&Asked, Root)],
     wants: &Wants<'_>,
     user: Option<&RunAs>,
 ) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
-    selected(rootfs, roots, wants, &wants.choices.selection, user)
+    let attempt = Attempt { within, wants, selection: &wants.choices.selection, user };
+    match attempt.resolution(&all(roots))? {
+        Ok(resolution) => Ok(Ok(resolution)),
+        Err(wrong) => attempt.blamed(roots, wrong).map(Err),
+    }
 }
 
 /// A closure in one of several trees.
@@ -54,31 +94,41 @@ pub(crate) struct Part {
     pub(crate) resolution: Resolution,
     /// The libraries that the tree lacks.
     pub(crate) lacking: Vec<Blamed>,
+    /// What to say of that which options ask for and the tree lacks.
+    pub(crate) absent: Vec<Explanation>,
 }
 
 /// Does the same in one of several trees, which need not have all that options ask for, nor all libraries: whether they
 /// are where the image looks for them, the closure over all of the trees tells.
 pub(crate) fn closure_in_part(
-    rootfs: &dyn Rootfs,
+    within: &Within<'_>,
     roots: &[(&Asked, Root)],
     wants: &Wants<'_>,
 ) -> Result<Result<Part, Vec<Blamed>>, ClosureError> {
     let mut selection = wants.choices.selection.clone();
-    let mut lacking: Vec<Blamed> = Vec::new();
+    let (mut lacking, mut absent) = (Vec::new(), Vec::new());
     loop {
-        let problems = match selected(rootfs, roots, wants, &selection, None)? {
-            Ok(resolution) => return Ok(Ok(Part { resolution, lacking })),
-            Err(problems) => problems,
+        let attempt = Attempt { within, wants, selection: &selection, user: None };
+        let wrong = match attempt.resolution(&all(roots))? {
+            Ok(resolution) => return Ok(Ok(Part { resolution, lacking, absent })),
+            Err(wrong) => wrong,
         };
-        let about = problems.iter().filter_map(|(problem, _)| problem.as_ref()?.explain().about);
-        let left = about.filter(|choice| leave(&mut selection, choice)).count();
-        let sonames: Vec<String> = problems.iter().filter_map(missing_library).collect();
-        lacking.extend(problems);
-        if left + sonames.len() == 0 {
+        let mut fewer = selection.clone();
+        let explanations = wrong.iter().map(|wrong| wrong.explanation.clone());
+        let is_left = |it: &Explanation| it.about.as_ref().is_some_and(|choice| leave(&mut fewer, choice));
+        let left: Vec<Explanation> = explanations.filter(is_left).collect();
+        let sonames: Vec<String> = wrong.iter().filter_map(missing_library).collect();
+        if left.is_empty() && sonames.is_empty() {
+            lacking.extend(attempt.blamed(roots, wrong)?);
             return Ok(Err(lacking));
         }
-        lacking.retain(|problem| missing_library(problem).is_some());
-        selection.allow_missing.extend(sonames);
+        absent.extend(left);
+        if !sonames.is_empty() {
+            let blamed = attempt.blamed(roots, wrong)?.into_iter();
+            lacking.extend(blamed.filter(|wrong| missing_library(wrong).is_some()));
+        }
+        fewer.allow_missing.extend(sonames);
+        selection = fewer;
     }
 }
 
@@ -91,15 +141,19 @@ pub(crate) fn as_in_parts(problems: Vec<Blamed>, lacking: Vec<Blamed>) -> Vec<Bl
     let told: BTreeSet<String> = lacking.iter().filter_map(missing_library).collect();
     let is_told = |problem: &Blamed| missing_library(problem).is_some_and(|name| told.contains(&name));
     let others = problems.into_iter().filter(|problem| !is_told(problem));
-    lacking.into_iter().map(|(_, finding)| (None, finding)).chain(others).collect()
+    lacking.into_iter().map(|library| Blamed { problem: None, ..library }).chain(others).collect()
 }
 
 /// Returns the name of the library that is missing, if that is the problem.
-fn missing_library((problem, _): &Blamed) -> Option<String> {
-    match problem {
+fn missing_library(wrong: &Blamed) -> Option<String> {
+    match &wrong.problem {
         Some(problem @ Problem::LibraryMissing { .. }) => problem.missing().map(|(name, _)| name),
         _ => None,
     }
+}
+
+fn all(roots: &[(&Asked, Root)]) -> Vec<Root> {
+    roots.iter().map(|(_, root)| root.clone()).collect()
 }
 
 /// Leaves `choice` out of `selection`, if it asks for something that a tree may have or not. Returns whether it did.
@@ -112,74 +166,65 @@ fn leave(selection: &mut Selection, choice: &Choice) -> bool {
     with.len() + users.len() + nss.len() < count
 }
 
-fn selected(
-    rootfs: &dyn Rootfs,
-    roots: &[(&Asked, Root)],
-    wants: &Wants<'_>,
-    selection: &Selection,
-    user: Option<&RunAs>,
-) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
-    let packages = packages::open(rootfs)?;
-    let resolved = |roots: &[Root]| {
-        resolve::closure(&Inputs {
+/// One way to look for what roots need.
+struct Attempt<'a> {
+    within: &'a Within<'a>,
+    wants: &'a Wants<'a>,
+    selection: &'a Selection,
+    user: Option<&'a RunAs>,
+}
+
+impl Attempt<'_> {
+    /// Returns the closure of `roots`, or what is wrong with it.
+    fn resolution(&self, roots: &[Root]) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
+        let Within { rootfs, name } = *self.within;
+        let packages = packages::open(rootfs)?;
+        let resolution = resolve::closure(&Inputs {
             rootfs,
             packages: packages.as_deref(),
             roots,
-            search: &wants.choices.search,
-            selection,
-            rules: &wants.rules,
-            user,
+            search: &self.wants.choices.search,
+            selection: self.selection,
+            rules: &self.wants.rules,
+            user: self.user,
+        });
+        let blamed = |problem, explanation| Blamed { problem, explanation, roots: Vec::new() };
+        Ok(match resolution {
+            Ok(resolution) => Ok(resolution),
+            Err(ResolveError::Incomplete { problems }) => Err(problems
+                .into_iter()
+                .map(|problem| blamed(Some(problem.clone()), problem.explain_in(name)))
+                .collect()),
+            Err(ResolveError::Rootfs(error)) => return Err(error.into()),
+            Err(error) => {
+                Err(error.explain().into_iter().map(|explanation| blamed(None, explanation)).collect())
+            }
         })
-    };
-    let said = &wants.said;
-    let unblamed = |error: &ResolveError| -> Vec<Blamed> {
-        said.findings(error, (0, 0)).into_iter().map(|finding| (None, finding)).collect()
-    };
-    let all: Vec<Root> = roots.iter().map(|(_, root)| root.clone()).collect();
-    let problems = match resolved(&all) {
-        Ok(resolution) => return Ok(Ok(resolution)),
-        Err(ResolveError::Incomplete { problems }) => problems,
-        Err(ResolveError::Rootfs(error)) => return Err(error.into()),
-        Err(error) => return Ok(Err(unblamed(&error))),
-    };
-    let mut blamed: Vec<Blamed> = Vec::new();
-    let mut blame = |problem: &Problem, explanation: Explanation, lines| {
-        let finding = said.finding(explanation, lines);
-        if !blamed.iter().any(|(_, known)| *known == finding) {
-            blamed.push((Some(problem.clone()), finding));
-        }
-    };
-    // Options are the same for all roots.
-    let explained = problems.into_iter().map(|problem| (problem.explain(), problem));
-    let (of_options, mut left): (Vec<_>, Vec<_>) = explained.partition(|(it, _)| it.about.is_some());
-    for (explanation, problem) in of_options {
-        blame(&problem, explanation, (0, 0));
     }
-    for (asked, root) in roots {
-        match resolved(std::slice::from_ref(root)) {
-            Ok(_) => {}
-            Err(ResolveError::Incomplete { problems }) => {
-                for problem in problems {
-                    let explanation = problem.explain();
-                    if explanation.about.is_some() {
-                        continue;
-                    }
-                    left.retain(|(known, _)| *known != explanation);
-                    // The origin of a program is part of what is said of it.
-                    let explanation = match &problem {
-                        Problem::ProgramNotFound { .. } => explanation,
-                        _ => explanation.at(root.origin.to_string()),
-                    };
-                    blame(&problem, explanation, asked.lines);
+
+    /// Returns what is `wrong` with all of `roots` together, and with each that runs into it by itself.
+    fn blamed(&self, roots: &[(&Asked, Root)], wrong: Vec<Blamed>) -> Result<Vec<Blamed>, ClosureError> {
+        let mut blamed: Vec<Blamed> = Vec::new();
+        for one in wrong {
+            if !blamed.iter().any(|known| known.explanation == one.explanation) {
+                blamed.push(one);
+            }
+        }
+        for (asked, root) in roots {
+            let Err(wrong) = self.resolution(std::slice::from_ref(root))? else { continue };
+            // Options are the same for all roots.
+            for one in wrong.into_iter().filter(|one| one.explanation.about.is_none()) {
+                let known = blamed.iter().position(|known| known.explanation == one.explanation);
+                let known = known.unwrap_or_else(|| {
+                    blamed.push(one);
+                    blamed.len() - 1
+                });
+                let by = (root.origin.to_string(), asked.lines);
+                if let Some(known) = blamed.get_mut(known).filter(|known| !known.roots.contains(&by)) {
+                    known.roots.push(by);
                 }
             }
-            Err(ResolveError::Rootfs(error)) => return Err(error.into()),
-            Err(error) => return Ok(Err(unblamed(&error))),
         }
+        Ok(blamed)
     }
-    // What only arises between roots.
-    for (explanation, problem) in left {
-        blame(&problem, explanation, (0, 0));
-    }
-    Ok(Err(blamed))
 }

@@ -20,6 +20,7 @@ mod served;
 mod place;
 mod application;
 mod closure;
+mod advice;
 mod minimise;
 mod summary;
 mod worker;

@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use minimage::explain::{Explanation, Spelling};
+use minimage::explain::Spelling;
 use minimage::formats::ReadAt;
 use minimage::formats::elf::Elf;
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
-use minimage::resolve::{Problem, Resolution, Resolver};
+use minimage::resolve::{Resolution, Resolver, TreeName};
 use minimage::rootfs::{CompletedRootfs, Kind, Rootfs, RootfsError};
 use minimage::roots::{Keep, Origin, Root};
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{Generated, PackageData, RunAs, RunAsError, Search, Selection, SensitiveFiles, Unowned};
 use thiserror::Error;
 
+use crate::advice::Advice;
 use crate::application::{self, ApplicationError};
 use crate::blame::Said;
-use crate::closure::{Blamed, ClosureError, Part, Wants, as_in_parts, closure, closure_in_part};
+use crate::closure::{Blamed, ClosureError, Part, Wants, Within, as_in_parts, closure, closure_in_part};
 use crate::expand::{self, Place, itself};
-use crate::place::{self, Difference};
+use crate::place;
 use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
 use crate::settings::{Base, Given};
 
@@ -60,6 +61,14 @@ struct Found<'a> {
     keep: Keep,
     /// The stage that it was copied from, and what to keep of that.
     origin: Option<(usize, Keep)>,
+}
+
+impl Found<'_> {
+    /// Returns where it is in the target, and the stage that it was copied from, if it was.
+    fn copy(&self) -> Option<(RootPath, usize)> {
+        let (stage, _) = self.origin.as_ref()?;
+        Some((RootPath::from_normal(path_of(&self.keep))?, *stage))
+    }
 }
 
 /// What is to be in an image, and the trees that it is taken from.
@@ -120,7 +129,7 @@ pub(crate) fn minimised<'a>(
     let is_excluded = |keep: &Keep| expand::is_listed(&excluded, path_of(keep));
     found.retain(|found| !is_excluded(&found.keep));
     let mut completed = CompletedRootfs::new(target);
-    let mut differences = Vec::new();
+    let (mut differences, mut absent) = (Vec::new(), Vec::new());
     let mut lacking: Vec<Blamed> = Vec::new();
     let along = Asked { what: What::Word(String::new()), text: EVERY_IMAGE.to_owned(), lines: (0, 0) };
     let mut brought: Vec<(&Asked, Root)> = Vec::new();
@@ -136,9 +145,11 @@ pub(crate) fn minimised<'a>(
         let wanted = of_stage.iter().map(|(found, keep)| (found.asked, root(found.asked, keep, request)));
         let wanted: Vec<(&Asked, Root)> = wanted.collect();
         // The image's own user is the target's business.
-        match closure_in_part(stage, &wanted, &wants)? {
-            Ok(Part { resolution, lacking: libraries }) => {
+        let within = Within { rootfs: stage, name: TreeName::System(stage.name()) };
+        match closure_in_part(&within, &wanted, &wants)? {
+            Ok(Part { resolution, lacking: libraries, absent: of_options }) => {
                 lacking.extend(libraries);
+                absent.extend(of_options);
                 let spelled = |keep| RawPath::new(path_of(keep));
                 let copies = of_stage.iter().map(|(found, keep)| (spelled(keep), spelled(&found.keep)));
                 let copies: Vec<(RawPath, RawPath)> = copies.collect();
@@ -152,11 +163,14 @@ pub(crate) fn minimised<'a>(
                 };
                 brought.extend(completion.brought.into_iter().map(keep));
             }
-            Err(problems) => outcome.problems.extend(problems.into_iter().map(|(_, finding)| finding)),
+            Err(problems) => {
+                let findings = problems.into_iter().flat_map(|wrong| wrong.findings(&wants.said));
+                outcome.problems.extend(findings);
+            }
         }
     }
     if !outcome.problems.is_empty() {
-        outcome.problems.extend(lacking.into_iter().map(|(_, finding)| finding));
+        outcome.problems.extend(lacking.into_iter().flat_map(|wrong| wrong.findings(&wants.said)));
         return Ok(None);
     }
     let mut all: Vec<(&Asked, Root)> =
@@ -184,18 +198,29 @@ pub(crate) fn minimised<'a>(
             }
         }
     }
-    let resolution = match closure(&completed, &all, &wants, wants.user.as_ref())? {
+    let name = match request.kind {
+        StageKind::Rootfs => TreeName::System(&request.target),
+        StageKind::Files => TreeName::Collection(&request.target),
+    };
+    let within = Within { rootfs: &completed, name };
+    let resolution = match closure(&within, &all, &wants, wants.user.as_ref())? {
         Ok(resolution) => resolution,
         Err(problems) => {
-            let problems = as_in_parts(problems, lacking);
-            let conflict = |(problem, finding): (Option<Problem>, Finding)| match problem {
-                Some(problem) if !differences.is_empty() => {
-                    let text = clash(&problem, &differences, request).spelled(wants.said.spelling);
-                    Finding { text, ..finding }
-                }
-                _ => finding,
+            let copies: Vec<(RootPath, usize)> = found.iter().filter_map(Found::copy).collect();
+            let search = &wants.choices.search;
+            let (differences, absent) = (&differences, &absent);
+            let advice = Advice {
+                request,
+                search,
+                stages,
+                completed: &completed,
+                copies: &copies,
+                differences,
+                absent,
             };
-            outcome.problems.extend(problems.into_iter().map(conflict));
+            for wrong in as_in_parts(problems, lacking) {
+                outcome.problems.extend(advice.of(wrong)?.findings(&wants.said));
+            }
             return Ok(None);
         }
     };
@@ -388,31 +413,8 @@ fn finds_by_place(stage: &dyn Rootfs, from: &RootPath, to: &RootPath) -> Result<
     Ok(texts.any(|text| text.windows(6).any(|word| word == b"ORIGIN")))
 }
 
-/// Returns what to say of `problem`, which arose when the stages met in the target.
-fn clash(problem: &Problem, differences: &[Difference], request: &Request) -> Explanation {
-    let explanation = problem.explain();
-    let Some(first) = differences.first() else { return explanation };
-    let name = |difference: &Difference| {
-        request.stages.get(difference.stage).map_or("another", |stage| stage.name.as_str()).to_owned()
-    };
-    let (stage, target) = (name(first), &request.target);
-    let clash = Explanation {
-        code: "stages-conflict",
-        ..explanation.fix(format!(
-            "build both stages on the same release, or start the target with `FROM scratch` or `FROM {stage}`"
-        ))
-    };
-    differences.iter().fold(clash, |clash, difference| {
-        clash.why(format!(
-            "stage {} and {target} have different files at `{}`; those of the latter stay",
-            name(difference),
-            difference.path
-        ))
-    })
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use minimage::rootfs::MemoryRootfs;
@@ -423,32 +425,32 @@ mod tests {
     use crate::tree_text::Tree;
 
     /// The loader of every tree, where the one of Debian is.
-    const LOADER: &str = "/lib -> usr/lib
+    pub(crate) const LOADER: &str = "/lib -> usr/lib
 /lib64 -> usr/lib64
 /usr/lib64/ld-linux-x86-64.so.2 -> /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
 /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 loader glibc=2.36
   dirs=/lib/x86_64-linux-gnu/:/usr/lib/x86_64-linux-gnu/:/lib/:/usr/lib/
 ";
 
-    fn tree(name: &str, text: &str) -> MemoryRootfs {
+    pub(crate) fn tree(name: &str, text: &str) -> MemoryRootfs {
         Tree::parse(name, text).to_memory()
     }
 
-    fn copied(stage: usize, from: &str, to: &str) -> What {
+    pub(crate) fn copied(stage: usize, from: &str, to: &str) -> What {
         let (from, to) = (from.to_owned(), to.to_owned());
         let (includes, excludes) = (Vec::new(), Vec::new());
         What::Copied(Copied { stage, from, to, is_pattern: true, unpacks: false, includes, excludes })
     }
 
     /// A label at `line`.
-    fn label(name: &str, value: &str, line: i32) -> Given {
+    pub(crate) fn label(name: &str, value: &str, line: i32) -> Given {
         let text = format!("LABEL minimage.{name}={value}");
         let (name, value) = (name.to_owned(), value.to_owned());
         Given { name, value, place: settings::Written::Label, text, lines: (line, line) }
     }
 
     /// A request for a target with files of `stages`, of which those called `context` are no root filesystems.
-    fn request(stages: &[&str], roots: Vec<What>) -> Request {
+    pub(crate) fn request(stages: &[&str], roots: Vec<What>) -> Request {
         let stage = |name: &&str| Stage {
             name: (*name).to_owned(),
             kind: if *name == "context" { StageKind::Files } else { StageKind::Rootfs },
@@ -458,6 +460,7 @@ mod tests {
         Request {
             epoch: 0,
             target: "the target".to_owned(),
+            kind: StageKind::Rootfs,
             settings: Settings::default(),
             stages: stages.iter().map(stage).collect(),
             has_base: false,
@@ -473,7 +476,7 @@ mod tests {
     }
 
     /// Returns the files and links of the image, and what is said besides, one a line.
-    fn image(request: &Request, target: &MemoryRootfs, stages: &[&MemoryRootfs]) -> String {
+    pub(crate) fn image(request: &Request, target: &MemoryRootfs, stages: &[&MemoryRootfs]) -> String {
         let stages: Vec<&dyn Rootfs> = stages.iter().map(|stage| *stage as &dyn Rootfs).collect();
         let mut outcome = Outcome::default();
         let minimised = minimised(request, target, None, &stages, &mut outcome).unwrap();
@@ -648,14 +651,14 @@ mod tests {
             (
                 vec![label("nss", "gone", 5)],
                 None,
-                "5: error[nothing-matches]: `libnss_gone.so.2` leads to nothing in the rootfs\n  \
-                    where: `LABEL minimage.nss=gone` (Dockerfile:5)\n    fix: check the path in the source",
+                "5: error[nothing-matches]: `libnss_gone.so.2` leads to nothing in the target\n  \
+                    where: `LABEL minimage.nss=gone` (Dockerfile:5)\n    fix: check the path in the target",
             ),
             (
                 vec![],
                 Some("root:nogrp"),
-                "9: error[unknown-group]: the rootfs has no group called `nogrp`\n  \
-                    where: `USER root:nogrp` (Dockerfile:9)\n    why: looked in `/etc/group` of the source\n    \
+                "9: error[unknown-group]: the target has no group called `nogrp`\n  \
+                    where: `USER root:nogrp` (Dockerfile:9)\n    why: looked in `/etc/group` of the target\n    \
                     fix: did you mean `nogroup`?\n    fix: add the group there, or give a number",
             ),
             (
@@ -700,10 +703,10 @@ mod tests {
         let expected = expected.replace("/lib64\n", "/lib\n/lib64\n") + "\n/usr/lib/libp.so";
         assert_eq!(preloaded.lines().collect::<BTreeSet<_>>(), expected.lines().collect());
         // What it lacks is told of the stage that it came from.
-        let lacks = "1: error[missing-library]: `libq.so` is not in the rootfs\n  where: `/build/x` needs it\n  \
+        let lacks = "1: error[missing-library]: `libq.so` is not in stage\n  where: `/build/x` needs it\n  \
             where: `line 1` (Dockerfile:1)\n    why: looked in `/opt` (LD_LIBRARY_PATH), `/lib/x86_64-linux-gnu`, \
             `/usr/lib/x86_64-linux-gnu`, `/lib`, `/usr/lib`\n    \
-            fix: install the package that has it in the source\n    \
+            fix: install the package that has it in stage\n    \
             fix: or accept the gap with `LABEL minimage.allow-missing=libq.so`";
         assert_eq!(found(&[("LD_LIBRARY_PATH", "/opt")]), lacks);
     }

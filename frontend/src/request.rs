@@ -34,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) epoch: u64,
     /// What the target is called.
     pub(crate) target: String,
+    /// Whether programs can run in the target as it is.
+    pub(crate) kind: StageKind,
     /// What the user wants of minimage.
     pub(crate) settings: Settings,
     /// The root filesystems that files were copied from.
@@ -210,6 +212,7 @@ mod tests {
         let request = Request {
             epoch: 7,
             target: "the target".to_owned(),
+            kind: StageKind::Rootfs,
             settings: Settings { given: vec![given.clone()], ..Settings::default() },
             has_base: true,
             was_run: false,

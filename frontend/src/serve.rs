@@ -159,6 +159,7 @@ fn plan(
         was_run: target.was_run,
         epoch: epoch.seconds(),
         target: graph.target_name(head),
+        kind: kind(graph, head)?,
         stages,
         roots,
         user: config.user(&instructions),
@@ -169,6 +170,10 @@ fn plan(
         file: file.map_or_else(|| "Dockerfile".to_owned(), |file| file.filename.clone()),
     };
     Ok(Planned { request, stages: inputs, base })
+}
+
+fn kind(graph: &Graph, tree: &Input) -> Result<StageKind, ServeError> {
+    Ok(if graph.is_rootfs(tree)? { StageKind::Rootfs } else { StageKind::Files })
 }
 
 /// The trees that files of the target come from.
@@ -196,7 +201,7 @@ impl Stages {
             return Ok(known);
         }
         let place = self.0.len();
-        let kind = if graph.is_rootfs(input)? { StageKind::Rootfs } else { StageKind::Files };
+        let kind = kind(graph, input)?;
         self.0.push((input.clone(), Stage { name: graph.stage_name(input), kind, copies: Vec::new() }));
         if kind == StageKind::Files {
             let mut copies = Vec::new();

@@ -14,14 +14,15 @@ use minimage::image;
 use minimage::layer::{self, DirectoryError, LayerPlan};
 use minimage::path::RootPath;
 use minimage::report::Report;
+use minimage::resolve::TreeName;
 use minimage::rootfs::{CachedRootfs, HostRootfs, Kind, Node, Rootfs, RootfsError, read_file};
 use minimage::roots::Root;
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{Epoch, EpochError, Layering};
 use thiserror::Error;
 
-use crate::blame::Said;
-use crate::closure::{ClosureError, Wants, closure};
+use crate::blame::{self, Said};
+use crate::closure::{ClosureError, Wants, Within, closure};
 use crate::minimise::{self, MinimiseError, Minimised};
 use crate::project::{self, Project};
 use crate::request::{
@@ -118,10 +119,12 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
         Said { given: settings.iter().map(project::given).collect(), spelling: Spelling::Keys, file: &file };
     let wants = Wants { choices, rules: Catalogue::with(&rules)?, user: edits.user.clone(), said };
     let borrowed: Vec<(&Asked, Root)> = roots.iter().map(|(asked, root)| (asked, root.clone())).collect();
-    let resolution = match closure(&source, &borrowed, &wants, wants.user.as_ref())? {
+    let within = Within { rootfs: &source, name: TreeName::Source };
+    let resolution = match closure(&within, &borrowed, &wants, wants.user.as_ref())? {
         Ok(resolution) => resolution,
         Err(problems) => {
-            outcome.problems = problems.into_iter().map(|(_, finding)| finding).collect();
+            let findings = problems.into_iter().flat_map(|blamed| blamed.findings(&wants.said));
+            outcome.problems = findings.collect();
             return finish(&outcome);
         }
     };
@@ -145,8 +148,8 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
 
 /// Says what came of the step: to people in its log, and to the frontend.
 fn finish(outcome: &Outcome) -> Result<(), StepError> {
-    for finding in outcome.problems.iter().chain(&outcome.warnings) {
-        say(&finding.text);
+    for text in blame::texts(&outcome.problems).into_iter().chain(blame::texts(&outcome.warnings)) {
+        say(text);
     }
     document(OUTCOME, &serde_json::to_vec(outcome).map_err(|source| StepError::Request { source })?)
 }

@@ -42,6 +42,14 @@ impl<'a> CompletedRootfs<'a> {
         self.added.insert(path.clone(), Added { node, bytes });
     }
 
+    /// Returns the root filesystem that the file at `path` was added from, if it was.
+    pub fn origin(&self, path: &RootPath) -> Option<&dyn Rootfs> {
+        match self.added.get(path)?.bytes {
+            Bytes::Of(rootfs, _) => Some(rootfs),
+            Bytes::Made(_) => None,
+        }
+    }
+
     fn error(&self, action: &'static str, path: &RootPath, kind: io::ErrorKind) -> RootfsError {
         RootfsError::Read { action, path: path.clone(), rootfs: self.name().to_owned(), source: kind.into() }
     }
@@ -117,6 +125,9 @@ mod tests {
             let bytes = read_all(&*completed.open(&real).unwrap(), 100).unwrap().unwrap();
             assert_eq!(bytes, content.as_bytes(), "{spelled}");
         }
+        let origin = |text: &str| completed.origin(&path(text)).map(|rootfs| rootfs.name().to_owned());
+        assert_eq!(origin("/opt/o.so").as_deref(), Some("stage"));
+        assert_eq!((origin("/lib/own.so"), origin("/lib/made")), (None, None));
         assert!(completed.open(&path("/opt")).is_err());
         assert!(completed.read_dir(&path("/lib/made")).is_err());
     }

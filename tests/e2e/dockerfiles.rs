@@ -72,17 +72,18 @@ const BROKEN: [Broken; 11] = [
         name: "no-such-program",
         lines: &["6 | >>> ENTRYPOINT [\"/bin/bsah\"]"],
         message: "InvalidArgument: error[program-not-found]: `ENTRYPOINT [\"/bin/bsah\"]` (Dockerfile:6) is not in \
-            stage stage-1\n    fix: did you mean `/bin/bash`?\n    fix: install it in the source, or give its path\n",
+            stage stage-1\n    fix: did you mean `/bin/bash`?\n    fix: copy it to stage stage-1 from a stage that has it, \
+            or build that on an image that does\n",
     },
     Broken {
         name: "library-gone",
         lines: &["6 | >>> COPY --from=build /bin/bash /bin/"],
-        message: "InvalidArgument: error[missing-library]: `libtinfo.so.6` is not in the rootfs\n  \
+        message: "InvalidArgument: error[missing-library]: `libtinfo.so.6` is not in stage build\n  \
             where: `/usr/bin/bash` needs it\n  \
             where: `COPY --from=build /bin/bash /bin/` (Dockerfile:6)\n    \
             why: looked in `/lib/x86_64-linux-gnu/libtinfo.so.6` (ld.so.cache), `/lib/x86_64-linux-gnu`, \
             `/usr/lib/x86_64-linux-gnu`, `/lib`, `/usr/lib`\n    \
-            fix: install the package that has it in the source\n    \
+            fix: install the package that has it in stage build\n    \
             fix: or accept the gap with `LABEL minimage.allow-missing=libtinfo.so.6`\n",
     },
     Broken {
@@ -99,8 +100,8 @@ const BROKEN: [Broken; 11] = [
     Broken {
         name: "unknown-group",
         lines: &["4 | >>> USER root:nogrp"],
-        message: "InvalidArgument: error[unknown-group]: the rootfs has no group called `nogrp`\n  \
-            where: `USER root:nogrp` (Dockerfile:4)\n    why: looked in `/etc/group` of the source\n    \
+        message: "InvalidArgument: error[unknown-group]: the target has no group called `nogrp`\n  \
+            where: `USER root:nogrp` (Dockerfile:4)\n    why: looked in `/etc/group` of the target\n    \
             fix: did you mean `nogroup`?\n    fix: add the group there, or give a number\n",
     },
     Broken {
@@ -108,7 +109,7 @@ const BROKEN: [Broken; 11] = [
         lines: &["5 | >>> ENTRYPOINT [\"./sevre\"]"],
         message: "InvalidArgument: error[program-not-found]: `/app/sevre`, which `ENTRYPOINT [\"./sevre\"]` \
             (Dockerfile:5) runs, is not in the target\n    fix: did you mean `/app/serve`?\n    \
-            fix: install it in the source, or give its path\n",
+            fix: install it in the target, or give its path\n",
     },
     Broken {
         name: "bad-mode",
@@ -136,12 +137,14 @@ const BROKEN: [Broken; 11] = [
         ],
         message: "InvalidArgument: error[stages-conflict]: the loader stops at `/lib/x86_64-linux-gnu/libtinfo.so.6`: \
             file too short\n  \
-            where: `/usr/local/bin/bash` would load it for `libtinfo.so.6`\n    \
+            where: `/usr/local/bin/bash` would load it for `libtinfo.so.6`\n  \
+            where: `COPY --from=build /bin/bash /usr/local/bin/` (Dockerfile:8)\n  \
+            where: `CMD [\"/usr/local/bin/bash\"]` (Dockerfile:9)\n    \
             why: it hides whatever comes after it in the search, at run time too\n    \
             why: stage build and stage stage-2 have different files at \
-            `/usr/lib/x86_64-linux-gnu/libtinfo.so.6.4`; those of the latter stay\n    \
-            fix: remove or replace `/lib/x86_64-linux-gnu/libtinfo.so.6` in the source\n    \
-            fix: build both stages on the same release, or start the target with `FROM scratch` or `FROM build`\n",
+            `/usr/lib/x86_64-linux-gnu/libtinfo.so.6.4`; that of the latter stays\n    \
+            fix: remove or replace `/lib/x86_64-linux-gnu/libtinfo.so.6` in stage stage-2\n    \
+            fix: build both on the same release, or start the target with `FROM scratch` or `FROM build`\n",
     },
     Broken {
         name: "run-fails",

@@ -1,0 +1,328 @@
+//! What is wrong with the target + the other stages -> what to say of it that takes a look at all of them.
+
+use minimage::explain::{Choice, Explanation, Fix};
+use minimage::formats::accounts::{self, ACCOUNTS_MAX};
+use minimage::path::{RawPath, RootPath};
+use minimage::resolve::{Problem, Resolver, TreeName};
+use minimage::rootfs::{CompletedRootfs, Kind, Rootfs, RootfsError, chase, read_file};
+use minimage::roots::{Keep, Origin, Root};
+use minimage::spec::Search;
+
+use crate::closure::Blamed;
+use crate::place::Difference;
+use crate::request::{Request, Stage, StageKind};
+
+/// How the shell is called that a command without brackets is run by.
+const SHELLS: [&str; 2] = ["/bin/sh", "sh"];
+
+/// What there is to look at for advice.
+pub(crate) struct Advice<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) search: &'a Search,
+    pub(crate) stages: &'a [&'a dyn Rootfs],
+    /// The target with what came from stages.
+    pub(crate) completed: &'a CompletedRootfs<'a>,
+    /// The files that the build file copies: where they are in the target, and the places of their stages.
+    pub(crate) copies: &'a [(RootPath, usize)],
+    /// Files that are others in two trees.
+    pub(crate) differences: &'a [Difference],
+    /// What to say of that which options ask for, and which is not in one of the stages.
+    pub(crate) absent: &'a [Explanation],
+}
+
+impl Advice<'_> {
+    /// Returns what is wrong with the target, with all that there is to say of it.
+    pub(crate) fn of(&self, wrong: Blamed) -> Result<Blamed, RootfsError> {
+        let Some(problem) = &wrong.problem else { return Ok(wrong) };
+        let explanation = match (self.difference(problem)?, problem) {
+            (Some(difference), problem) => self.clash(problem, difference),
+            (None, Problem::ProgramNotFound { root, .. }) => self.program(root, wrong.explanation.clone())?,
+            (None, Problem::UnknownAccount { kind, name, choice, .. })
+                if choice.as_ref().is_some_and(|choice| choice.name == "user") =>
+            {
+                self.account(kind, name, wrong.explanation.clone())?
+            }
+            (None, _) => wrong.explanation.clone(),
+        };
+        Ok(Blamed { explanation: self.with_absent(explanation), ..wrong })
+    }
+
+    /// Returns what to say of the program that `root` names: which stage has it, and how to take it from there.
+    fn program(&self, root: &Root, explanation: Explanation) -> Result<Explanation, RootfsError> {
+        let Keep::Program { name, .. } = &root.keep else { return Ok(explanation) };
+        let spelled = name.to_string();
+        let is_shell = SHELLS.contains(&spelled.as_str());
+        let mut fixes: Vec<Fix> = Vec::new();
+        for (stage, rootfs) in self.systems() {
+            let Some(path) = Resolver::new(rootfs, self.search).program_path(name)? else { continue };
+            fixes.push(match is_shell {
+                true => Fix::from(format!("take that of {}: ", rootfs.name()))
+                    .choice(Choice::new("with", "shell")),
+                false => {
+                    let from = from_word(&stage.name);
+                    format!("take that of {}: `COPY --from={from} {path} {path}`", rootfs.name()).into()
+                }
+            });
+            break;
+        }
+        let text = match &root.origin {
+            Origin::Line { text, .. } | Origin::Argument(text) => text.as_str(),
+            Origin::Choice(_) => "",
+        };
+        // A command without brackets; what it runs is for the shell to know.
+        if is_shell && !text.contains(&spelled) {
+            let keyword = match text.split_whitespace().next().unwrap_or("CMD").to_ascii_uppercase().as_str()
+            {
+                "HEALTHCHECK" => "HEALTHCHECK CMD".to_owned(),
+                keyword => keyword.to_owned(),
+            };
+            fixes.push(format!("write `{keyword} [\"PROGRAM\", \"ARGUMENT\"]`, which needs no shell").into());
+        }
+        Ok(match fixes.is_empty() {
+            true => explanation,
+            false => Explanation { fixes, ..explanation },
+        })
+    }
+
+    /// Returns what to say of the user or group called `name`: which stage has it, and how to take it from there.
+    fn account(&self, kind: &str, name: &str, explanation: Explanation) -> Result<Explanation, RootfsError> {
+        for (_, rootfs) in self.systems() {
+            let text = |path: &str| match chase(rootfs, &RawPath::from(path))?.end {
+                Ok((real, node)) if node.kind == Kind::File => read_file(rootfs, &real, ACCOUNTS_MAX),
+                _ => Ok(Vec::new()),
+            };
+            let fix = if kind == "group" {
+                let groups = accounts::groups(&text("/etc/group")?);
+                let group = groups.into_iter().find(|group| group.name == name.as_bytes());
+                group.map(|group| {
+                    Fix::from(format!("{} has it: write its number, {}", rootfs.name(), group.gid))
+                })
+            } else {
+                let is_there =
+                    accounts::users(&text("/etc/passwd")?).iter().any(|user| user.name == name.as_bytes());
+                let choice = Choice::new("with-user", name);
+                is_there.then(|| Fix::from(format!("take that of {}: ", rootfs.name())).choice(choice))
+            };
+            if let Some(fix) = fix {
+                return Ok(Explanation { fixes: vec![fix], ..explanation });
+            }
+        }
+        Ok(explanation)
+    }
+
+    /// Adds to `explanation` of what an option asks for why the stages do not have it either.
+    fn with_absent(&self, mut explanation: Explanation) -> Explanation {
+        if explanation.about.is_none() {
+            return explanation;
+        }
+        for absent in self.absent.iter().filter(|absent| absent.about == explanation.about) {
+            let reasons = absent.reasons.iter().filter(|reason| !explanation.reasons.contains(reason));
+            explanation.reasons.extend(reasons.cloned().collect::<Vec<_>>());
+            let fixes = absent.fixes.iter().filter(|fix| !explanation.fixes.contains(fix));
+            explanation.fixes.extend(fixes.cloned().collect::<Vec<_>>());
+        }
+        explanation
+    }
+
+    /// Returns the file of two trees that `problem` is about, if it is about one.
+    fn difference(&self, problem: &Problem) -> Result<Option<&Difference>, RootfsError> {
+        let is_meant = |difference: &&Difference| -> Result<bool, RootfsError> {
+            Ok(match problem {
+                Problem::VersionMissing { library, .. } => *library == difference.path,
+                Problem::Unloadable { fatal, .. } => {
+                    chase(self.completed, &RawPath::new(fatal.path.as_bytes()))?.target().as_ref()
+                        == Some(&difference.path)
+                }
+                // What is for another machine a loader passes over.
+                Problem::LibraryMissing { missing, .. } => {
+                    difference.path.file_name().starts_with(&missing.soname)
+                }
+                _ => false,
+            })
+        };
+        for difference in self.differences {
+            if is_meant(&difference)? {
+                return Ok(Some(difference));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what to say of `problem`, which arose because stages met in the target.
+    fn clash(&self, problem: &Problem, difference: &Difference) -> Explanation {
+        let Difference { path, stage } = difference;
+        let Request { stages, target, kind, .. } = self.request;
+        let newcomer = self.stages.get(*stage).map_or("another stage", |stage| stage.name());
+        let holder = self.holder(path);
+        let mut explanation = problem.explain_in(TreeName::System(holder));
+        explanation.code = "stages-conflict";
+        if !matches!(problem, Problem::Unloadable { .. }) {
+            explanation.fixes.clear();
+        }
+        let mut fix = "build both on the same release".to_owned();
+        if holder == target && *kind == StageKind::Rootfs {
+            let stage = stages.get(*stage).map(|stage| stage.name.as_str());
+            let named =
+                stage.filter(|name| from_word(name) == *name).map(|name| format!(" or `FROM {name}`"));
+            fix += &format!(", or start the target with `FROM scratch`{}", named.unwrap_or_default());
+        }
+        let why =
+            format!("{newcomer} and {holder} have different files at `{path}`; that of the latter stays");
+        explanation.why(why).fix(fix)
+    }
+
+    /// Returns what messages call the tree that the file at `path` of the target is from.
+    fn holder(&self, path: &RootPath) -> &str {
+        let copied =
+            self.copies.iter().find(|(to, _)| to == path).and_then(|(_, stage)| self.stages.get(*stage));
+        match self.completed.origin(path).or(copied.copied()) {
+            Some(stage) => stage.name(),
+            None => &self.request.target,
+        }
+    }
+
+    /// Returns the stages that programs run in.
+    fn systems(&self) -> impl Iterator<Item = (&Stage, &dyn Rootfs)> {
+        let all = self.request.stages.iter().zip(self.stages.iter().copied());
+        all.filter(|(stage, _)| stage.kind == StageKind::Rootfs)
+    }
+}
+
+/// Returns what `COPY --from` calls the stage `name`, which messages do as BuildKit does: one without a name by its number.
+fn from_word(name: &str) -> &str {
+    let number =
+        name.strip_prefix("stage-").filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    number.unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::minimise::tests::{LOADER, copied, image, label, request, tree};
+    use crate::request::What;
+    use crate::settings::{Given, Settings};
+
+    /// Returns `request` for a target into which things are only copied, started as line 9 says.
+    fn collection(stages: &[&str], roots: Vec<What>, line: &str, program: &str) -> Request {
+        let mut request = request(stages, roots);
+        request.kind = StageKind::Files;
+        let what = What::Program(program.to_owned());
+        request.roots.push(crate::request::Asked { what, text: line.to_owned(), lines: (9, 9) });
+        request
+    }
+
+    #[test]
+    fn a_shell_is_taken_from_the_stage_that_has_one() {
+        let stage = format!("{LOADER}/usr/bin/app elf\n");
+        let target = tree("the target", "/usr/bin/app elf\n");
+        let copies = || vec![copied(0, "/usr/bin/app", "/usr/bin/app")];
+        let request = collection(&["stage build"], copies(), "CMD app --serve", "/bin/sh");
+        let said = |stage: &str| image(&request, &target, &[&tree("stage build", stage)]);
+        let exec = "write `CMD [\"PROGRAM\", \"ARGUMENT\"]`, which needs no shell";
+        let with_shell = format!("{stage}/bin -> usr/bin\n/usr/bin/sh elf\n");
+        let expected = "9: error[program-not-found]: `/bin/sh`, which `CMD app --serve` (Dockerfile:9) runs, is not in \
+            the target\n";
+        assert_eq!(said(&stage), format!("{expected}    fix: {exec}"));
+        let take = "    fix: take that of stage build: `LABEL minimage.with=shell`\n";
+        assert_eq!(said(&with_shell), format!("{expected}{take}    fix: {exec}"));
+
+        let settings = Settings::of(vec![label("with", "shell", 3)]).unwrap();
+        let found =
+            image(&Request { settings, ..request.clone() }, &target, &[&tree("stage build", &with_shell)]);
+        assert_eq!(found, "/bin\n/lib64\n/usr/bin/app\n/usr/bin/sh");
+    }
+
+    #[test]
+    fn a_program_is_copied_from_the_stage_that_has_it() {
+        let stage = tree("stage stage-0", &format!("{LOADER}/usr/bin/app elf\n/usr/bin/curl elf\n"));
+        let target = tree("the target", "/usr/bin/app elf\n");
+        let copies = vec![copied(0, "/usr/bin/app", "/usr/bin/app")];
+        let found = image(&collection(&["stage-0"], copies, "CMD [\"curl\"]", "curl"), &target, &[&stage]);
+        let expected = "9: error[program-not-found]: `CMD [\"curl\"]` (Dockerfile:9) is not in the target\n    \
+            why: looked in `/usr/bin`\n    \
+            fix: take that of stage stage-0: `COPY --from=0 /usr/bin/curl /usr/bin/curl`";
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn accounts_are_taken_from_the_stage_that_has_them() {
+        let stage = tree(
+            "stage build",
+            &format!(
+                "{LOADER}/usr/bin/app elf\n/etc/passwd file \"www:x:33:44::/srv:/bin/sh\\n\"\n\
+                /etc/group file \"web:x:44:\\n\"\n"
+            ),
+        );
+        let other = tree("stage other", &format!("{LOADER}/usr/bin/b elf\n"));
+        let target = tree("the target", "/usr/bin/app elf\n/usr/bin/b elf\n");
+        let copies =
+            || vec![copied(0, "/usr/bin/b", "/usr/bin/b"), copied(1, "/usr/bin/app", "/usr/bin/app")];
+        let with = |user: &str, labels: Vec<Given>| {
+            let mut request = collection(&["other", "build"], copies(), "CMD [\"app\"]", "app");
+            request.user = Some(Given { text: format!("USER {user}"), ..label("user", user, 9) });
+            request.settings = Settings::of(labels).unwrap();
+            image(&request, &target, &[&other, &stage])
+        };
+        let expected = "9: error[unknown-user]: the target has no user called `www`\n  \
+            where: `USER www` (Dockerfile:9)\n    why: looked in `/etc/passwd` of the target\n    \
+            fix: take that of stage build: `LABEL minimage.with-user=www`";
+        assert_eq!(with("www", vec![]), expected);
+        let expected = "9: error[unknown-group]: the target has no group called `web`\n  \
+            where: `USER 33:web` (Dockerfile:9)\n    why: looked in `/etc/group` of the target\n    \
+            fix: stage build has it: write its number, 44";
+        assert_eq!(with("33:web", vec![]), expected);
+        let image = "/lib64\n/usr/bin/app\n/usr/bin/b";
+        assert_eq!(with("www", vec![label("with-user", "www", 3)]), image);
+        assert_eq!(with("33:44", vec![]), image);
+    }
+
+    #[test]
+    fn what_two_stages_have_otherwise_is_told_once_with_both() {
+        let library = |name: &str, mode: &str| {
+            tree(
+                name,
+                &format!(
+                    "{LOADER}/opt/{mode} elf needed=libx.so.1 verneed=libx.so.1:V_{mode}\n\
+                    /usr/lib/x86_64-linux-gnu/libx.so.1 elf soname=libx.so.1 verdef=V_{mode}\n"
+                ),
+            )
+        };
+        let (a, b) = (library("stage a", "a"), library("stage b", "b"));
+        let target = "/opt/a elf needed=libx.so.1 verneed=libx.so.1:V_a\n/opt/b elf needed=libx.so.1 verneed=libx.so.1:V_b\n";
+        let copies = || vec![copied(0, "/opt/a", "/opt/a"), copied(1, "/opt/b", "/opt/b")];
+        let found = image(
+            &collection(&["a", "b"], copies(), "CMD [\"/opt/b\"]", "/opt/b"),
+            &tree("the target", target),
+            &[&a, &b],
+        );
+        let expected = "error[stages-conflict]: `/usr/lib/x86_64-linux-gnu/libx.so.1` does not define version `V_b`\n  \
+            where: `/opt/b` requires it\n  where: `line 2` (Dockerfile:2)\n  where: `CMD [\"/opt/b\"]` (Dockerfile:9)\n    \
+            why: the two were built for different releases; the loader would refuse the program\n    \
+            why: stage b and stage a have different files at `/usr/lib/x86_64-linux-gnu/libx.so.1`; that of the latter \
+            stays\n    fix: build both on the same release";
+        assert_eq!(found, format!("2: {expected}\n9: {expected}"));
+
+        // On an image that has the library, and where it was copied by hand.
+        let only_b = || vec![copied(1, "/opt/b", "/opt/b")];
+        let with_library = tree(
+            "the target",
+            &format!("{LOADER}{target}/usr/lib/x86_64-linux-gnu/libx.so.1 elf soname=libx.so.1 verdef=V_a\n"),
+        );
+        let on_image = image(&request(&["a", "b"], only_b()), &with_library, &[&a, &b]);
+        let told = |line: &str, holder: &str, fix: &str| {
+            format!(
+                "{line}: error[stages-conflict]: `/usr/lib/x86_64-linux-gnu/libx.so.1` does not define version `V_b`\n  \
+                where: `/opt/b` requires it\n  where: `line {line}` (Dockerfile:{line})\n    \
+                why: the two were built for different releases; the loader would refuse the program\n    \
+                why: stage b and {holder} have different files at `/usr/lib/x86_64-linux-gnu/libx.so.1`; that of the \
+                latter stays\n    fix: build both on the same release{fix}"
+            )
+        };
+        let fix = ", or start the target with `FROM scratch` or `FROM b`";
+        assert_eq!(on_image, told("1", "the target", fix));
+        let library = "/usr/lib/x86_64-linux-gnu/libx.so.1";
+        let by_hand = [vec![copied(0, library, library)], only_b()].concat();
+        let by_hand = image(&request(&["a", "b"], by_hand), &with_library, &[&a, &b]);
+        assert_eq!(by_hand, told("2", "stage a", ""));
+    }
+}
