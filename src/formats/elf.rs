@@ -559,18 +559,24 @@ impl Elf {
         Ok(names.into_iter().collect())
     }
 
-    /// Returns whether one of `texts`, which have no NUL, is in read-only data.
+    /// Returns which of `texts`, which have no NUL, are in read-only data.
     ///
     /// # Errors
     /// [`ElfError::Read`].
-    pub fn has_text(&self, file: &dyn ReadAt, texts: &[String]) -> Result<bool, ElfError> {
-        let finders: Vec<_> = texts.iter().map(memmem::Finder::new).collect();
-        let mut is_there = false;
+    pub fn texts<'t>(
+        &self,
+        file: &dyn ReadAt,
+        texts: &BTreeSet<&'t str>,
+    ) -> Result<BTreeSet<&'t str>, ElfError> {
+        let mut missing: Vec<_> = texts.iter().map(|text| (*text, memmem::Finder::new(*text))).collect();
+        let mut found = BTreeSet::new();
         self.visit_constants(file, |bytes| {
-            is_there = finders.iter().any(|finder| finder.find(bytes).is_some());
-            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            found.extend(
+                missing.extract_if(.., |(_, finder)| finder.find(bytes).is_some()).map(|(text, _)| text),
+            );
+            if missing.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        Ok(is_there)
+        Ok(found)
     }
 
     /// Returns the strings in read-only data, each between two NULs, that `is_wanted`.
@@ -604,33 +610,36 @@ impl Elf {
             LoadKind::Code => !has_own_segment,
             LoadKind::Writable => false,
         };
+        // What was read lies in front of what was not, so that no byte is cleared for each that is read.
         let mut held = Vec::new();
         for load in self.loads.iter().filter(wanted) {
             let mut left = file.size().saturating_sub(load.offset).min(load.size).min(READ_ONLY_MAX);
             let mut offset = load.offset;
-            held.clear();
+            let mut filled = 0_usize;
             while left > 0 {
-                let start = held.len();
                 let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-                held.resize(start.saturating_add(piece), 0);
-                let fresh = held.get_mut(start..).unwrap_or_default();
+                let end = filled.saturating_add(piece);
+                if held.len() < end {
+                    held.resize(end, 0);
+                }
+                let fresh = held.get_mut(filled..end).unwrap_or_default();
                 let count = file.read_at(offset, fresh).map_err(|source| ElfError::Read { source })?;
                 if count == 0 {
-                    held.truncate(start);
                     break;
                 }
-                held.truncate(start.saturating_add(count));
                 (offset, left) = (offset.saturating_add(count as u64), left.saturating_sub(count as u64));
+                let start = filled;
+                filled = filled.saturating_add(count);
                 // What is behind the last NUL goes on in the next piece.
-                let fresh = held.get(start..).unwrap_or_default();
-                let Some(nul) = memrchr(0, fresh) else { continue };
+                let Some(nul) = memrchr(0, held.get(start..filled).unwrap_or_default()) else { continue };
                 let end = start.saturating_add(nul).saturating_add(1);
                 if visit(held.get(..end).unwrap_or_default()).is_break() {
                     return Ok(());
                 }
-                held.drain(..end);
+                held.copy_within(end..filled, 0);
+                filled = filled.saturating_sub(end);
             }
-            if visit(&held).is_break() {
+            if visit(held.get(..filled).unwrap_or_default()).is_break() {
                 return Ok(());
             }
         }

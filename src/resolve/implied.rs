@@ -17,7 +17,7 @@ use crate::glob::{Glob, escaped};
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Eyes, Kind, Node, chase, find};
 use crate::roots::{Keep, Origin};
-use crate::rules::{Level, Pattern, Places, Reader, Rule, RuleError, Strength};
+use crate::rules::{Level, Pattern, Places, Reader, Rule, RuleError, Strength, Triggers};
 use crate::spec::{Selection, Suggested, With};
 
 /// Which rules have done what already.
@@ -107,8 +107,13 @@ impl Collector<'_> {
         }
         for (object, programs) in self.new_objects(fired) {
             let imports: BTreeSet<Vec<u8>> = self.resolver.objects().imports(&object)?.into_iter().collect();
-            for (rule, wanted) in &rules {
-                if self.is_triggered_by_object(rule, &object, &imports)? {
+            let named: Vec<_> =
+                rules.iter().filter(|(rule, _)| is_named(&rule.when, &object, &imports)).collect();
+            let texts = named.iter().flat_map(|(rule, _)| &rule.when.strings).map(String::as_str).collect();
+            let texts = self.resolver.objects().texts(&object, &texts)?;
+            for (rule, wanted) in named {
+                let strings = &rule.when.strings;
+                if strings.is_empty() || strings.iter().any(|text| texts.contains(text.as_str())) {
                     let trigger = Trigger { path: object.path.clone(), programs: programs.clone() };
                     self.fire(rule, *wanted, &trigger, fired)?;
                 }
@@ -170,23 +175,6 @@ impl Collector<'_> {
             .collect();
         new.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
         new
-    }
-
-    fn is_triggered_by_object(
-        &self,
-        rule: &Rule,
-        object: &Object,
-        imports: &BTreeSet<Vec<u8>>,
-    ) -> Result<bool, ResolveError> {
-        let when = &rule.when;
-        let names = [object.elf.soname.as_deref(), Some(object.path.file_name())];
-        let is_called = |pattern: &String| names.iter().flatten().any(|name| glob_match(pattern, name));
-        let matches = when.sonames.iter().any(is_called)
-            || when.imports.iter().any(|symbol| imports.contains(symbol.as_bytes()));
-        if !matches || when.strings.is_empty() {
-            return Ok(matches);
-        }
-        Ok(self.resolver.objects().has_text(object, &when.strings)?)
     }
 
     /// Returns the programs that may load what lies at `path`: those that map it, else all that the user names.
@@ -477,6 +465,14 @@ fn wanted(rule: &Rule, selection: &Selection) -> Option<Wanted> {
         (Level::Suggest, Suggested::List) => Some(Wanted::Mentioned),
         (Level::Off, _) => None,
     }
+}
+
+/// Returns whether `when` names `object`, which imports `imports`; its strings are another matter.
+fn is_named(when: &Triggers, object: &Object, imports: &BTreeSet<Vec<u8>>) -> bool {
+    let names = [object.elf.soname.as_deref(), Some(object.path.file_name())];
+    let is_called = |pattern: &String| names.iter().flatten().any(|name| glob_match(pattern, name));
+    when.sonames.iter().any(is_called)
+        || when.imports.iter().any(|symbol| imports.contains(symbol.as_bytes()))
 }
 
 /// Returns whether only linkers read the file at `path`: a rule for a whole directory means what programs read.

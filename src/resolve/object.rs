@@ -93,10 +93,17 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// Returns whether one of `texts` is in the read-only data of `object`; not if its tables are broken.
-    pub(super) fn has_text(&self, object: &Object, texts: &[String]) -> Result<bool, RootfsError> {
+    /// Returns which of `texts` are in the read-only data of `object`; none if its tables are broken.
+    pub(super) fn texts<'t>(
+        &self,
+        object: &Object,
+        texts: &BTreeSet<&'t str>,
+    ) -> Result<BTreeSet<&'t str>, RootfsError> {
+        if texts.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let file = self.rootfs.open(&object.path)?;
-        self.or_broken(object, object.elf.has_text(&*file, texts))
+        self.or_broken(object, object.elf.texts(&*file, texts))
     }
 
     /// Returns the whole strings of C in the read-only data of `object` that `is_wanted`; none if its tables are broken.
@@ -211,12 +218,12 @@ mod tests {
         let objects = Objects::new(&failing);
         let object = objects.at(&path, &node).unwrap().unwrap();
         assert!(!objects.imports(&object).unwrap().is_empty());
-        assert!(objects.has_text(&object, &["what cannot be read".to_owned()]).unwrap());
+        let texts = BTreeSet::from(["what cannot be read"]);
+        assert_eq!(objects.texts(&object, &texts).unwrap(), texts);
 
         failing.is_failing.store(true, Ordering::Relaxed);
         assert!(matches!(objects.imports(&object), Err(RootfsError::Read { .. })));
         assert!(matches!(objects.soname_strings(&object), Err(RootfsError::Read { .. })));
-        let has_text = objects.has_text(&object, &["what cannot be read".to_owned()]);
-        assert!(matches!(has_text, Err(RootfsError::Read { .. })));
+        assert!(matches!(objects.texts(&object, &texts), Err(RootfsError::Read { .. })));
     }
 }
