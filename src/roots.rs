@@ -34,6 +34,8 @@ pub enum Keep {
     Matching(Glob),
     /// The file, link or directory at this path, by itself; a program or a library with what it needs.
     File(RawPath),
+    /// The same, with the programs that the file runs if it is a script: a shell is told to read it.
+    Script(RawPath),
     /// The same for a part of something larger, which may hold programs that nobody runs: what such a one needs and is
     /// not there is not missed.
     Member(RawPath),

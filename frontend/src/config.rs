@@ -1,6 +1,6 @@
 //! The image config that the stock frontend made -> the roots in it, and the config of what is left.
 
-use minimage::formats::shell;
+use minimage::formats::shell::{self, Started};
 use minimage::spec::{Epoch, STANDARD_PATH, Search};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -108,6 +108,22 @@ impl ImageConfig {
         }
     }
 
+    /// Returns what a command with `words` starts besides its own program.
+    fn started(&self, words: &[impl AsRef<str>]) -> Vec<What> {
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        let Started { programs, scripts } = shell::started(&words);
+        let text = |word: Vec<u8>| String::from_utf8(word).ok();
+        let programs = programs.into_iter().filter_map(text);
+        let programs = programs.filter(|word| words.first() != Some(&word.as_str()));
+        let programs = programs.map(|word| What::Command(self.in_workdir(&word)));
+        // A shell looks for a script in its directory, whether or not the name has a slash.
+        let script = |word: String| match word.contains('/') {
+            true => What::Script(self.in_workdir(&word)),
+            false => What::Script(self.in_workdir(&format!("./{word}"))),
+        };
+        programs.chain(scripts.into_iter().filter_map(text).map(script)).collect()
+    }
+
     /// Returns what the image needs to be run as it says.
     pub(crate) fn roots(&self, instructions: &Instructions<'_>) -> Vec<Asked> {
         let mut roots = Vec::new();
@@ -117,7 +133,6 @@ impl ImageConfig {
             roots.push(Asked { what, text, lines });
         };
         let (entrypoint, cmd) = (self.words("Entrypoint"), self.words("Cmd"));
-        let command = |word: &String| What::Command(self.in_workdir(word));
         let health = self.runtime("Healthcheck").and_then(|check| check.get("Test"));
         let health: Vec<&str> =
             health.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
@@ -132,22 +147,22 @@ impl ImageConfig {
                 true => push(keyword, What::Program(program)),
                 false => push(keyword, What::Word(program)),
             }
-            let words = started(words);
-            for word in &words {
-                push(keyword, command(word));
+            let started = self.started(words);
+            for what in &started {
+                push(keyword, what.clone());
             }
-            apart.extend(words);
+            apart.extend(started);
         }
         // The process has both: what the one ends with may be about what the other begins with, as `-c`.
-        let together = started(&[entrypoint, cmd].concat());
-        for word in together.iter().filter(|word| !apart.contains(word)) {
-            push("CMD", command(word));
+        let together = self.started(&[entrypoint, cmd].concat());
+        for what in together.into_iter().filter(|what| !apart.contains(what)) {
+            push("CMD", what);
         }
         let mut check = |words: &[&str]| {
             let Some(first) = words.first() else { return };
             push("HEALTHCHECK", What::Program(self.in_workdir(first)));
-            for word in &started(words) {
-                push("HEALTHCHECK", command(word));
+            for what in self.started(words) {
+                push("HEALTHCHECK", what);
             }
         };
         match health.as_slice() {
@@ -185,13 +200,6 @@ impl ImageConfig {
         self.0.insert("history".to_owned(), Value::Array(vec![layer; count]));
         self.0.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": [] }));
     }
-}
-
-/// Returns the programs that a command with `words` starts besides its own.
-fn started(words: &[impl AsRef<str>]) -> Vec<String> {
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    let started = shell::started_words(&words).into_iter().filter_map(|word| String::from_utf8(word).ok());
-    started.filter(|word| words.first() != Some(&word.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -272,6 +280,25 @@ mod tests {
         let commands: Vec<_> = commands.into_iter().map(|root| (root.what, root.text)).collect();
         let expected = [("/app/run.sh", "CMD"), ("sed", "CMD"), ("/app/bin/check", "HEALTHCHECK")];
         assert_eq!(commands, expected.map(|(word, text)| (What::Command(word.into()), text.to_owned())));
+    }
+
+    #[test]
+    fn a_script_that_a_shell_is_to_read_is_one() {
+        for (entrypoint, cmd, expected) in [
+            (json!(["bash", "-e", "bin/run.sh", "x"]), json!(["y"]), Some("/srv/bin/run.sh")),
+            (json!(["sh"]), json!(["run.sh"]), Some("/srv/run.sh")),
+            (json!(null), json!(["/bin/sh", "-c", "exec dash /run.sh"]), Some("/run.sh")),
+            (json!(["tini", "--"]), json!(["ash", "/run.sh"]), Some("/run.sh")),
+            (json!(["python3", "/run.py"]), json!(null), None),
+        ] {
+            let config = config(json!({ "Entrypoint": entrypoint, "Cmd": cmd, "WorkingDir": "/srv" }));
+            let roots = config.roots(&Instructions::of(None, None)).into_iter();
+            let scripts: Vec<What> =
+                roots.map(|root| root.what).filter(|what| matches!(what, What::Script(_))).collect();
+            let expected: Vec<What> =
+                expected.into_iter().map(|path| What::Script(path.to_owned())).collect();
+            assert_eq!(scripts, expected, "{entrypoint} {cmd}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The request + the trees that it is about -> what is to be in the image, or all that is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minimage::explain::Spelling;
 use minimage::formats::ReadAt;
@@ -9,7 +9,7 @@ use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
 use minimage::resolve::{Resolution, Resolver, TreeName};
-use minimage::rootfs::{CompletedRootfs, Kind, Rootfs, RootfsError};
+use minimage::rootfs::{CompletedRootfs, Kind, Rootfs, RootfsError, chase};
 use minimage::roots::{Keep, Origin, Root};
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{Generated, PackageData, RunAs, RunAsError, Search, Selection, SensitiveFiles, Unowned};
@@ -111,7 +111,8 @@ pub(crate) fn minimised<'a>(
     let wants = Wants { choices, rules: Catalogue::with(&[])?, user, said };
     let mut found = Vec::new();
     let kinds = request.stages.iter().map(|stage| stage.kind).collect();
-    let trees = Trees { target, base, stages, kinds, sources: sources(request, stages)? };
+    let sources = sources(request, stages)?;
+    let trees = Trees { target, base, stages, kinds, sources, scripts: scripts(request, target)? };
     for asked in &request.roots {
         found.extend(roots(asked, &trees, outcome)?);
     }
@@ -177,10 +178,19 @@ pub(crate) fn minimised<'a>(
         found.iter().map(|found| (found.asked, root(found.asked, &found.keep, request))).collect();
     let resolver = Resolver::new(&completed, &wants.choices.search);
     for asked in &request.roots {
-        let (What::Word(word) | What::Command(word)) = &asked.what else { continue };
-        if let Some(path) = resolver.program_path(&RawPath::from(word.as_str()))? {
-            all.push((asked, root(asked, &Keep::Program { name: path, to: None }, request)));
-        } else if matches!(asked.what, What::Command(_)) {
+        let (What::Word(word) | What::Command(word) | What::Script(word)) = &asked.what else { continue };
+        let path = RawPath::from(word.as_str());
+        let keep = match &asked.what {
+            What::Script(_) => chase(&completed, &path)?.target().map(|_| Keep::Script(path)),
+            what => match resolver.program_path(&path)? {
+                // It may as well be the name of a file, for the program whose argument it is.
+                Some(path) if matches!(what, What::Word(_)) && !is_executable(&completed, &path)? => None,
+                path => path.map(|name| Keep::Program { name, to: None }),
+            },
+        };
+        if let Some(keep) = keep {
+            all.push((asked, root(asked, &keep, request)));
+        } else if !matches!(asked.what, What::Word(_)) {
             let text = format!("`{word}`, which `{}` runs, is not in {}", asked.text, request.target);
             outcome.warnings.push(Finding { lines: asked.lines, text });
         }
@@ -240,6 +250,8 @@ struct Trees<'a> {
     kinds: Vec<StageKind>,
     /// For each stage, where its files were copied from, if programs do not run in it.
     sources: Vec<Sources>,
+    /// The files of the target that a shell is told to read.
+    scripts: BTreeSet<RootPath>,
 }
 
 /// For paths of one stage, the place of another one in the request, and the path there.
@@ -257,6 +269,17 @@ fn sources(request: &Request, stages: &[&dyn Rootfs]) -> Result<Vec<Sources>, Ro
         Ok(sources)
     };
     request.stages.iter().zip(stages).map(of_stage).collect()
+}
+
+/// Returns the files of `target` that a shell is told to read.
+fn scripts(request: &Request, target: &dyn Rootfs) -> Result<BTreeSet<RootPath>, RootfsError> {
+    let mut scripts = BTreeSet::new();
+    for asked in &request.roots {
+        if let What::Script(path) = &asked.what {
+            scripts.extend(chase(target, &RawPath::from(path.as_str()))?.target());
+        }
+    }
+    Ok(scripts)
 }
 
 impl Trees<'_> {
@@ -316,6 +339,8 @@ fn roots<'a>(
                     // With what its package brings.
                     (true, to) => Keep::Program { name: path, to },
                     (false, Some(to)) => Keep::Moved { path, to },
+                    // With the programs that it runs.
+                    (false, None) if trees.scripts.contains(&pair.to) => Keep::Script(path),
                     (false, None) => wrapped(path),
                 };
                 // A script of the user's own that the build file names is one that something will run.
@@ -339,7 +364,7 @@ fn roots<'a>(
             None => Vec::new(),
         },
         What::Program(path) => vec![keep(Keep::Program { name: RawPath::from(path.as_str()), to: None })],
-        What::Word(_) | What::Command(_) => Vec::new(),
+        What::Word(_) | What::Command(_) | What::Script(_) => Vec::new(),
     })
 }
 
@@ -361,6 +386,7 @@ fn path_of(keep: &Keep) -> &[u8] {
     match keep {
         Keep::Program { name: path, .. }
         | Keep::File(path)
+        | Keep::Script(path)
         | Keep::Member(path)
         | Keep::Moved { path, .. } => path.as_bytes(),
         Keep::Tree(tree) => tree.path.as_bytes(),
@@ -381,6 +407,12 @@ fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError>
 /// Returns whether the kernel would start the file at `path` by an interpreter.
 fn is_script(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError> {
     Ok(executable(rootfs, path)?.is_some_and(|file| has_shebang(&*file)))
+}
+
+/// Returns whether `path` leads to a file that somebody may execute.
+fn is_executable(rootfs: &dyn Rootfs, path: &RawPath) -> Result<bool, RootfsError> {
+    let end = chase(rootfs, path)?.end;
+    Ok(end.is_ok_and(|(_, node)| node.kind == Kind::File && node.mode & 0o111 != 0))
 }
 
 /// Opens the file at `path` if somebody may execute it.
@@ -415,8 +447,6 @@ fn finds_by_place(stage: &dyn Rootfs, from: &RootPath, to: &RootPath) -> Result<
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeSet;
-
     use minimage::rootfs::MemoryRootfs;
 
     use super::*;
@@ -609,6 +639,35 @@ pub(crate) mod tests {
         let expected = "/data/x.sh\n/hooks/10.sh\n/lib64\n/usr/bin/one\n/usr/bin/sh\n\
             warning: the script `/hooks/10.sh` runs `none`: not found";
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_script_that_a_shell_is_told_to_read_runs_what_it_says() {
+        let script = "file \"one; [ -f x ] && two\"";
+        let stage =
+            tree("stage", &format!("{LOADER}/usr/bin/one elf\n/usr/bin/two elf\n/opt/x.sh {script}\n"));
+        let target = tree(
+            "target",
+            &format!("{LOADER}/usr/bin/sh elf\n/usr/bin/one elf\n/srv/x.sh {script}\n/srv/y.sh {script}\n"),
+        );
+        let roots = |from: &[&str]| -> Vec<What> {
+            let copies = from.iter().map(|path| copied(0, "/opt/x.sh", path));
+            let path = |path: &&str| What::Script((*path).to_owned());
+            copies.chain(from.iter().map(path)).chain([What::Script("/none.sh".to_owned())]).collect()
+        };
+        let found = image(&request(&["stage"], roots(&["/srv/x.sh"])), &target, &[&stage]);
+        assert_eq!(
+            found,
+            "/lib64\n/srv/x.sh\n/usr/bin/one\n/usr/bin/two\n3: warning: `/none.sh`, which `line 3` runs, is not in the target"
+        );
+        let found = image(&request(&[], vec![What::Script("/srv/y.sh".to_owned())]), &target, &[]);
+        assert_eq!(
+            found,
+            "/lib64\n/srv/y.sh\n/usr/bin/one\nwarning: the script `/srv/y.sh` runs `two`: not found"
+        );
+        // What a program is given may be a file, or a program.
+        let words = ["/srv/y.sh", "/usr/bin", "/usr/bin/one"].map(|word| What::Word(word.to_owned()));
+        assert_eq!(image(&request(&[], words.into()), &target, &[]), "/lib64\n/usr/bin/one");
     }
 
     #[test]

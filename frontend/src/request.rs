@@ -108,6 +108,8 @@ pub(crate) enum What {
     Word(String),
     /// The word of a shell's command that is the name of a program.
     Command(String),
+    /// A file that a shell is told to read.
+    Script(String),
     /// A directory with what is in it, if it is there.
     Tree(String),
     /// A file or directory, if it is there.

@@ -457,6 +457,7 @@ fn image_name(specs: &[BuildSpec], names: &[Reference]) -> String {
         Keep::Program { name: path, .. }
         | Keep::Tree(Tree { path, .. })
         | Keep::File(path)
+        | Keep::Script(path)
         | Keep::Member(path)
         | Keep::Moved { path, .. } => path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default(),
         Keep::Matching(_) => b"".as_slice(),

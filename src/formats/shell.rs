@@ -100,8 +100,8 @@ const RUNNERS: [&str; 12] = [
 ];
 /// The same with a user before the command.
 const RUNNERS_AS: [&str; 2] = ["gosu", "su-exec"];
-/// Programs that run the script among their arguments.
-const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
+/// Programs that run the script among their arguments, in the grammar of POSIX.
+const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
 /// The arguments of `find` after which a command follows.
 const FINDERS_COMMANDS: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
 /// The options of those that take the next word.
@@ -114,8 +114,23 @@ pub fn command_words(script: &[u8]) -> Vec<Vec<u8>> {
     found.into_words()
 }
 
-/// Returns the programs that the command with these `words` starts, its own among them, as [`command_words`] does.
-pub fn started_words(words: &[&str]) -> Vec<Vec<u8>> {
+/// Returns whether `program`, a name or path, is that of a shell whose grammar is that of POSIX.
+pub fn is_shell(program: &[u8]) -> bool {
+    let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    SHELLS.iter().any(|shell| shell.as_bytes() == name)
+}
+
+/// What a command starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Started {
+    /// The programs, as [`command_words`] has them.
+    pub programs: Vec<Vec<u8>>,
+    /// The files that shells among them are to read.
+    pub scripts: Vec<Vec<u8>>,
+}
+
+/// Returns what the command with these `words` starts, its own program too.
+pub fn started(words: &[&str]) -> Started {
     let mut found = Found::default();
     let mut position = Position::Command;
     for word in words {
@@ -129,7 +144,8 @@ pub fn started_words(words: &[&str]) -> Vec<Vec<u8>> {
             position => found.read_word(position, Some(*word)),
         };
     }
-    found.into_words()
+    let scripts = std::mem::take(&mut found.files).into_iter().collect();
+    Started { programs: found.into_words(), scripts }
 }
 
 /// Where in a command the next word stands.
@@ -158,6 +174,8 @@ enum Position {
 struct Found {
     words: BTreeSet<Vec<u8>>,
     functions: BTreeSet<Vec<u8>>,
+    /// Files that other shells are to read.
+    files: BTreeSet<Vec<u8>>,
     /// Scripts in words, for other shells.
     scripts: Vec<Vec<u8>>,
 }
@@ -260,11 +278,20 @@ impl Found {
             Position::RunnerValue => return Position::Runner,
             Position::ShellValue => return Position::Shell,
             Position::Shell => {
+                let is_short = text.starts_with(['-', '+']) && !text.starts_with("--");
                 return match text {
-                    "-o" | "+o" => Position::ShellValue,
-                    text if text.starts_with('-') && text.ends_with('c') => Position::Script,
-                    text if text.starts_with(['-', '+']) => Position::Shell,
-                    _ => Position::Argument,
+                    "--init-file" | "--rcfile" => Position::ShellValue,
+                    text if is_short && text.ends_with('o') => Position::ShellValue,
+                    text if is_short && text.contains('c') => Position::Script,
+                    // It reads what it is sent.
+                    text if is_short && text.contains('s') => Position::Argument,
+                    text if is_short || text.starts_with("--") => Position::Shell,
+                    file => {
+                        if self.files.len() < WORDS_MAX {
+                            self.files.insert(file.as_bytes().to_vec());
+                        }
+                        Position::Argument
+                    }
                 };
             }
             Position::Runner if RUNNERS_OPTIONS.contains(&text) => return Position::RunnerValue,
@@ -672,12 +699,20 @@ mod tests {
             (&["/usr/bin/env", "A=1", "python3", "-c", "import x"], "/usr/bin/env python3"),
             (&["app", "sh", "-c", "x"], "app"),
             (&["time", "x"], ""),
+            (&["/bin/bash", "-eo", "pipefail", "-c", "a | b"], "/bin/bash a b"),
+            (&["sh", "-e", "/start.sh", "x.sh"], "sh < /start.sh"),
+            (&["tini", "--", "bash", "--rcfile", "/rc", "-xo", "pipefail", "--", "run"], "bash tini < run"),
+            (&["/bin/sh", "-c", "dash one; exec sh $X; sh two"], "/bin/sh dash sh < one two"),
+            (&["bash", "-s", "one"], "bash"),
+            (&["python3", "/x.py"], "python3"),
             (&["sh", "-c"], "sh"),
             (&[], ""),
         ] {
-            let found = started_words(words);
-            let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
-            assert_eq!(found.join(" "), started, "{words:?}");
+            let Started { programs, scripts } = super::started(words);
+            let mut found: Vec<_> = programs.iter().map(|word| str::from_utf8(word).unwrap()).collect();
+            found.push("<");
+            found.extend(scripts.iter().map(|word| str::from_utf8(word).unwrap()));
+            assert_eq!(found.join(" ").trim_matches([' ', '<']), started, "{words:?}");
         }
     }
 }

@@ -472,7 +472,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes the programs that the root script `path` runs by name, as far as they can be read from it.
-    fn take_command_words(&mut self, path: &RootPath, to: &RootPath) -> Result<(), ResolveError> {
+    pub(super) fn take_command_words(&mut self, path: &RootPath, to: &RootPath) -> Result<(), ResolveError> {
         let file = self.rootfs().open(path)?;
         let text = read_head(&*file, shell::SCRIPT_MAX).map_err(|source| self.read_error(path, source))?;
         if file.size() > shell::SCRIPT_MAX {

@@ -281,9 +281,12 @@ impl Problem {
                 let searched = if is_path { Vec::new() } else { search.path.clone() };
                 (searched, nearest_program(name, search, rootfs)?)
             }
-            Keep::Tree(_) | Keep::Matching(_) | Keep::File(_) | Keep::Member(_) | Keep::Moved { .. } => {
-                (Vec::new(), None)
-            }
+            Keep::Tree(_)
+            | Keep::Matching(_)
+            | Keep::File(_)
+            | Keep::Script(_)
+            | Keep::Member(_)
+            | Keep::Moved { .. } => (Vec::new(), None),
         };
         Ok(Self::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned(), nearest })
     }

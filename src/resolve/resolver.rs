@@ -18,6 +18,7 @@ use super::{Circumstances, Linkage, LoaderConfig, Start};
 use crate::formats::dlopen_note::{self, Priority};
 use crate::formats::elf::ElfError;
 use crate::formats::ldso_cache::LdsoCache;
+use crate::formats::shell;
 use crate::path::{RawPath, RootPath};
 use crate::rootfs::{Absence, Kind, Node, Rootfs, RootfsError, chase, read_file};
 use crate::spec::{CacheSource, DlopenLevel, Hints, Preloads, Search};
@@ -164,7 +165,7 @@ impl<'a> Resolver<'a> {
         }
         let word = scripts::env_command(&shebang);
         // By its own name: what it leads to may be a wrapper in another language.
-        let is_shell = scripts::is_shell(word.as_deref().unwrap_or(&shebang.interp));
+        let is_shell = shell::is_shell(word.as_deref().unwrap_or(&shebang.interp));
         let command = match word.map(RawPath::new) {
             None => None,
             Some(word) => match self.program_in(directories, &word)? {

@@ -25,6 +25,7 @@ impl Collector<'_> {
                 Keep::Tree(tree) => self.take_tree(root, tree)?,
                 Keep::Matching(glob) => self.take_matching(root, glob)?,
                 Keep::File(path) => self.take_file(root, path)?,
+                Keep::Script(path) => self.take_read_script(root, path)?,
                 Keep::Member(path) => self.take_member(root, path)?,
                 Keep::Moved { path, to } => self.take_moved(root, path, to)?,
             }
@@ -64,6 +65,18 @@ impl Collector<'_> {
             self.root_objects.push(object.clone());
             Program { path, object }
         }))
+    }
+
+    /// Takes the script at `path`, which a shell reads whatever its mode and first line say.
+    fn take_read_script(&mut self, root: &Root, path: &RawPath) -> Result<(), ResolveError> {
+        self.take_member(root, path)?;
+        if let Ok((real, node)) = chase(self.rootfs(), path)?.end
+            && node.kind == Kind::File
+            && self.resolver.object(&real, &node)?.is_err()
+        {
+            self.take_command_words(&real, &real)?;
+        }
+        Ok(())
     }
 
     /// Returns that the destination after the colon of `path` lacks its slash, if what is before the colon is there.

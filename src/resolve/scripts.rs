@@ -83,12 +83,6 @@ pub(super) fn env_command(shebang: &Shebang) -> Option<Vec<u8>> {
     None
 }
 
-/// Returns whether `interp`, a name or path, is that of a shell whose grammar is that of POSIX.
-pub(super) fn is_shell(interp: &[u8]) -> bool {
-    let name = interp.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    [b"sh".as_slice(), b"bash", b"dash", b"ash", b"ksh", b"mksh", b"zsh"].contains(&name)
-}
-
 /// Splits as `env -S` does: blanks separate, quotes keep together, `\_` is a blank, `\c` ends, `#` starts a comment.
 fn split_string(text: &[u8]) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
