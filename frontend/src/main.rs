@@ -21,6 +21,7 @@ mod place;
 mod application;
 mod closure;
 mod advice;
+mod named;
 mod minimise;
 mod summary;
 mod worker;
