@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{Advice, AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -196,6 +196,8 @@ impl Writer<'_> {
             rustix::fs::fsetxattr(&file, "security.capability", &value, XattrFlags::empty())
                 .map_err(|errno| self.error("set the capabilities of", path, errno))?;
         }
+        // Has the kernel begin to write it out now: whoever takes the directory over, as BuildKit does, waits for that.
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         rustix::fs::futimens(&file, &self.times).map_err(|errno| self.error("set the time of", path, errno))
     }
 
