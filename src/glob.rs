@@ -97,6 +97,12 @@ impl Glob {
     }
 }
 
+/// Returns whether one of `patterns` matches `path` or a directory above it.
+pub fn covers(patterns: &[Glob], path: &RootPath) -> bool {
+    let mut above = std::iter::successors(Some(path.clone()), RootPath::parent);
+    !patterns.is_empty() && above.any(|path| patterns.iter().any(|glob| glob.matches(&path)))
+}
+
 impl Part {
     /// Returns whether this one part matches the name `name`.
     pub fn matches(&self, name: &[u8]) -> bool {

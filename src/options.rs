@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::explain::{Explain, Explanation, Failure};
+use crate::glob::Glob;
 use crate::nearest::nearest;
 use crate::project::{Flag, Takes};
 use crate::spec::{CacheSource, DlopenLevel, Hwcaps, PackageData, Search, Selection, Suggested, With};
@@ -24,10 +25,11 @@ pub struct Choices {
     pub selection: Selection,
 }
 
-const KNOWN: [Known; 10] = [
+const KNOWN: [Known; 11] = [
     Known { name: "allow-missing", takes: Takes::Many, set: allow_missing },
     Known { name: "assume-ldconfig", takes: Takes::Nothing, set: assume_ldconfig },
     Known { name: "dlopen", takes: Takes::One, set: dlopen },
+    Known { name: "exclude", takes: Takes::Many, set: exclude },
     Known { name: "hwcaps", takes: Takes::Many, set: hwcaps },
     Known { name: "no-package-data", takes: Takes::Nothing, set: no_package_data },
     Known { name: "nss", takes: Takes::Many, set: nss },
@@ -36,6 +38,9 @@ const KNOWN: [Known; 10] = [
     Known { name: "with-user", takes: Takes::Many, set: with_user },
     Known { name: "without", takes: Takes::Many, set: without },
 ];
+
+/// What patterns can be.
+const PATTERNS: &str = "patterns for paths from the top, such as `/etc/nginx/**,/srv/{a,b}`";
 
 /// Why an option cannot be set.
 #[derive(Debug, Error)]
@@ -123,6 +128,24 @@ pub fn switch(value: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// Returns the patterns in `value`, one a line, or separated by commas that are not inside of braces.
+///
+/// # Errors
+/// What they can be.
+pub fn patterns(value: &str) -> Result<Vec<Glob>, &'static str> {
+    let mut depth = 0_u32;
+    let parts = value.split(|letter| {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        letter == '\n' || letter == ',' && depth == 0
+    });
+    let parts = parts.map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| Glob::parse(part).map_err(|_| PATTERNS)).collect()
+}
+
 /// Returns the items of a list: one a line, or separated by commas.
 fn items(value: &str) -> impl Iterator<Item = String> {
     value.split(['\n', ',']).map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned)
@@ -130,6 +153,11 @@ fn items(value: &str) -> impl Iterator<Item = String> {
 
 fn allow_missing(choices: &mut Choices, value: &str) -> Result<(), &'static str> {
     choices.selection.allow_missing.extend(items(value));
+    Ok(())
+}
+
+fn exclude(choices: &mut Choices, value: &str) -> Result<(), &'static str> {
+    choices.selection.exclude.extend(patterns(value)?);
     Ok(())
 }
 
@@ -224,6 +252,7 @@ mod tests {
             ("with-user", "www-data,games"),
             ("allow-missing", "libq.so.1"),
             ("nss", "mymachines"),
+            ("exclude", "/a/{b,c}/**, /d\n/e"),
             ("no-package-data", "true"),
             ("with-suggested", "no"),
         ] {
@@ -236,6 +265,8 @@ mod tests {
         assert_eq!(selection.with, ["tzdata", "locale=de_DE.UTF-8"].map(With::from));
         assert_eq!(selection.users, ["www-data", "games"]);
         assert_eq!((selection.package_data, selection.suggested), (PackageData::Leave, Suggested::List));
+        let excluded: Vec<String> = selection.exclude.iter().map(Glob::to_string).collect();
+        assert_eq!(excluded, ["/a/{b,c}/**", "/d", "/e"]);
         let lists = [&selection.without, &selection.allow_missing, &selection.nss];
         assert_eq!(lists, [&["metadata"], &["libq.so.1"], &["mymachines"]]);
 
@@ -252,11 +283,16 @@ mod tests {
             (
                 "everything",
                 "",
-                "there are `allow-missing`, `assume-ldconfig`, `dlopen`, `hwcaps`, `no-package-data`, `nss`, `with`, \
-                    `with-suggested`, `with-user`, `without`",
+                "there are `allow-missing`, `assume-ldconfig`, `dlopen`, `exclude`, `hwcaps`, `no-package-data`, `nss`, \
+                    `with`, `with-suggested`, `with-user`, `without`",
             ),
             ("dlopen", "all", "write `none`, `required`, `recommended` or `suggested`"),
             ("assume-ldconfig", "maybe", "write `true` or `false`"),
+            (
+                "exclude",
+                "/a,!/a/b",
+                "write patterns for paths from the top, such as `/etc/nginx/**,/srv/{a,b}`",
+            ),
         ] {
             let error = set(&mut choices(), name, value).unwrap_err();
             assert_eq!(error.explain()[0].fixes, [fix.into()]);

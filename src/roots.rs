@@ -48,6 +48,21 @@ pub enum Keep {
     },
 }
 
+impl Keep {
+    /// Returns the path that is kept, or the name of a program; a pattern has neither.
+    pub fn path(&self) -> Option<&RawPath> {
+        match self {
+            Self::Program { name: path, .. }
+            | Self::Tree(Tree { path, .. })
+            | Self::File(path)
+            | Self::Script(path)
+            | Self::Member(path)
+            | Self::Moved { path, .. } => Some(path),
+            Self::Matching(_) => None,
+        }
+    }
+}
+
 /// A file or directory to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {

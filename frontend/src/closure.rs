@@ -1,10 +1,13 @@
 //! Roots + the tree they are in -> their closure, or what is wrong, at the lines of the build file that are to blame.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use minimage::explain::{Choice, Explain, Explanation};
+use minimage::glob;
 use minimage::options::Choices;
 use minimage::packages::{self, PackageError};
+use minimage::path::RootPath;
 use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError, TreeName};
 use minimage::rootfs::{Rootfs, RootfsError};
 use minimage::roots::Root;
@@ -106,6 +109,12 @@ pub(crate) fn closure_in_part(
     wants: &Wants<'_>,
 ) -> Result<Result<Part, Vec<Blamed>>, ClosureError> {
     let mut selection = wants.choices.selection.clone();
+    // Patterns are for paths of the image, where what is copied from here may be called otherwise.
+    let path = |root: &Root| RootPath::from_normal(root.keep.path()?.as_bytes());
+    selection.exclude.retain(|glob| {
+        let mut copied = roots.iter().filter_map(|(_, root)| path(root));
+        !copied.any(|path| glob::covers(slice::from_ref(glob), &path))
+    });
     let (mut lacking, mut absent) = (Vec::new(), Vec::new());
     loop {
         let attempt = Attempt { within, wants, selection: &selection, user: None };

@@ -2,8 +2,11 @@
 //!
 //! BuildKit has copied already; this finds out what. A file counts if it is where the copy would have put it.
 
+use std::collections::BTreeSet;
+
+use minimage::glob::Glob;
 use minimage::path::{RawPath, RootPath};
-use minimage::rootfs::{Kind, Rootfs, RootfsError, chase};
+use minimage::rootfs::{Eyes, Kind, Rootfs, RootfsError, chase, find};
 
 use crate::request::Copied;
 
@@ -116,12 +119,11 @@ pub(crate) fn tree(rootfs: &dyn Rootfs, top: RootPath) -> Result<Vec<RootPath>, 
     Ok(found)
 }
 
-/// Returns what `pattern` matches in `rootfs`, and what is below that. A last `/**` is as good as none.
-pub(crate) fn everything(rootfs: &dyn Rootfs, pattern: &str) -> Result<Vec<RootPath>, RootfsError> {
-    let top = pattern.strip_suffix("/**").unwrap_or(pattern);
-    let mut found = Vec::new();
-    for path in matches(rootfs, top.as_bytes())? {
-        if let Some(path) = itself(rootfs, &path)? {
+/// Returns what `pattern` matches in `rootfs`, and what is below that.
+pub(crate) fn everything(rootfs: &dyn Rootfs, pattern: &Glob) -> Result<BTreeSet<RootPath>, RootfsError> {
+    let mut found = BTreeSet::new();
+    for path in find(rootfs, pattern, Eyes::Mine)?.paths {
+        if let Some(path) = itself(rootfs, &path)?.filter(|path| !found.contains(path)) {
             found.extend(tree(rootfs, path)?);
         }
     }
@@ -301,13 +303,15 @@ mod tests {
     fn a_pattern_stands_for_what_is_below_it() {
         let tree = rootfs(&["/etc/x/a", "/etc/x/b/c", "/etc/y", "/opt/z"]);
         for (pattern, expected) in [
-            ("/etc/x/**", &["/etc/x", "/etc/x/a", "/etc/x/b", "/etc/x/b/c"][..]),
+            ("/etc/x/**", &["/etc/x/a", "/etc/x/b", "/etc/x/b/c"][..]),
+            ("/etc/{y,x/b}", &["/etc/x/b", "/etc/x/b/c", "/etc/y"]),
+            ("/**/c", &["/etc/x/b/c"]),
             ("/etc/?", &["/etc/x", "/etc/x/a", "/etc/x/b", "/etc/x/b/c", "/etc/y"]),
             ("/none*", &[]),
         ] {
-            let mut found: Vec<String> =
-                everything(&tree, pattern).unwrap().iter().map(ToString::to_string).collect();
-            found.sort();
+            let pattern = Glob::parse(pattern).unwrap();
+            let found = everything(&tree, &pattern).unwrap();
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{pattern}");
         }
     }

@@ -1,6 +1,7 @@
 //! The request + the trees that it is about -> what is to be in the image, or all that is wrong with it.
 
 use minimage::explain::Spelling;
+use minimage::glob::{self, Glob};
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
@@ -16,7 +17,7 @@ use crate::application::{self, ApplicationError};
 use crate::blame::Said;
 use crate::closure::{Blamed, ClosureError, Part, Wants, Within, as_in_parts, closure, closure_in_part};
 use crate::expand;
-use crate::named::{Found, Trees, is_executable, path_of, roots};
+use crate::named::{Found, Trees, is_executable, roots};
 use crate::place;
 use crate::request::{Asked, Finding, Outcome, Request, StageKind, What};
 use crate::settings::{Base, Given};
@@ -94,7 +95,7 @@ pub(crate) fn minimised<'a>(
     for asked in &request.roots {
         found.extend(roots(asked, &trees, outcome)?);
     }
-    let included: Vec<(String, Asked)> = request.settings.patterns("include").map(as_asked).collect();
+    let included: Vec<(Glob, Asked)> = request.settings.included()?.into_iter().map(as_asked).collect();
     for (pattern, asked) in &included {
         let paths = expand::everything(target, pattern)?;
         if paths.is_empty() {
@@ -104,9 +105,13 @@ pub(crate) fn minimised<'a>(
         let keep = |path: &RootPath| Keep::Member(path.to_raw());
         found.extend(paths.iter().map(|path| Found { asked, keep: keep(path), origin: None }));
     }
-    let excluded: Vec<String> = request.settings.patterns("exclude").map(|(pattern, _)| pattern).collect();
-    let is_excluded = |keep: &Keep| expand::is_listed(&excluded, path_of(keep));
-    found.retain(|found| !is_excluded(&found.keep));
+    let exclude = &wants.choices.selection.exclude;
+    let is_excluded = |path: &RawPath| {
+        RootPath::from_normal(path.as_bytes()).is_some_and(|path| glob::covers(exclude, &path))
+    };
+    // The program that the image is to start is missed.
+    let is_program = |found: &Found<'_>| matches!(found.asked.what, What::Program(_));
+    found.retain(|found| is_program(found) || !found.keep.path().is_some_and(is_excluded));
     let mut completed = CompletedRootfs::new(target);
     let (mut differences, mut absent) = (Vec::new(), Vec::new());
     let mut lacking: Vec<Blamed> = Vec::new();
@@ -129,8 +134,9 @@ pub(crate) fn minimised<'a>(
             Ok(Part { resolution, lacking: libraries, absent: of_options }) => {
                 lacking.extend(libraries);
                 absent.extend(of_options);
-                let spelled = |keep| RawPath::new(path_of(keep));
-                let copies = of_stage.iter().map(|(found, keep)| (spelled(keep), spelled(&found.keep)));
+                let copies = of_stage
+                    .iter()
+                    .filter_map(|(found, keep)| Some((keep.path()?.clone(), found.keep.path()?.clone())));
                 let copies: Vec<(RawPath, RawPath)> = copies.collect();
                 let completion = place::complete(&mut completed, &resolution, stage, index, &copies)?;
                 differences.extend(completion.differences);
@@ -180,9 +186,8 @@ pub(crate) fn minimised<'a>(
     if request.was_run && request.settings.base == Base::Minimise {
         let packages = packages::open(target)?;
         for path in application::files(target, base, packages.as_deref(), &wants.rules)? {
-            let keep = Keep::Member(path.to_raw());
-            if !is_excluded(&keep) {
-                all.push((&ran, root(&ran, &keep, request)));
+            if !glob::covers(exclude, &path) {
+                all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
             }
         }
     }
@@ -229,7 +234,7 @@ fn root(asked: &Asked, keep: &Keep, request: &Request) -> Root {
 }
 
 /// Returns the pattern of an option with the line that asks for it.
-fn as_asked((pattern, Given { text, lines, .. }): (String, &Given)) -> (String, Asked) {
+fn as_asked((pattern, Given { text, lines, .. }): (Glob, &Given)) -> (Glob, Asked) {
     (pattern, Asked { what: What::Word(String::new()), text: text.clone(), lines: *lines })
 }
 
@@ -468,6 +473,44 @@ pub(crate) mod tests {
         request.was_run = true;
         request.settings.given = vec![label("exclude", "/*/x", 7)];
         assert_eq!(image(&request, &target, &[&context]), "/a/y\n/b/y");
+    }
+
+    #[test]
+    fn what_is_excluded_is_left_out_whoever_asks_for_it() {
+        let stage = tree(
+            "stage",
+            &format!(
+                "{LOADER}/usr/bin/app elf needed=liba.so\n/usr/lib/liba.so elf\n\
+                /usr/share/app/x text x\n/usr/share/app/y text y\n/src/main elf needed=libb.so\n\
+                /usr/lib/libb.so elf\n/var/lib/dpkg/status text \"Package: app\" \"Status: install ok installed\" \
+                \"Architecture: amd64\" \"Version: 1\"\n/var/lib/dpkg/info/app.list text /usr/bin/app \
+                /usr/lib/liba.so /usr/share/app/x /usr/share/app/y\n"
+            ),
+        );
+        let target = tree(
+            "target",
+            "/usr/bin/app elf needed=liba.so\n/opt/main elf needed=libb.so\n/src/own text x\n",
+        );
+        let found = |exclude: &str| {
+            let copies = vec![copied(0, "/usr/bin/app", "/usr/bin/"), copied(0, "/src/main", "/opt/")];
+            let mut request = request(&["build"], copies);
+            request.was_run = true;
+            request.settings.given = vec![label("exclude", exclude, 7)];
+            image(&request, &target, &[&stage])
+        };
+        // What a package brings, what is written, what commands made; but not what is only called so in the stage.
+        let left =
+            "/lib\n/lib64\n/opt/main\n/usr/bin/app\n/usr/lib/liba.so\n/usr/lib/libb.so\n/usr/share/app/x";
+        let excluded = found("/usr/share/app/y,/var/lib/{apt,dpkg},/src/**");
+        assert_eq!(excluded.lines().collect::<BTreeSet<_>>(), left.lines().collect());
+        let needed = "1: error[excluded]: `/usr/lib/liba.so` is excluded, but needed\n  \
+            where: `/usr/bin/app` needs `liba.so`\n  where: `line 1` (Dockerfile:1)\n    \
+            fix: narrow `minimage.exclude`";
+        assert_eq!(found("/usr/lib/liba.so"), needed);
+        let mut request = request(&[], vec![What::Program("/usr/bin/app".to_owned())]);
+        request.settings.given = vec![label("exclude", "/usr/bin", 7)];
+        let found = image(&request, &stage, &[]);
+        assert!(found.starts_with("1: error[excluded]: `/usr/bin` is excluded, but needed"), "{found}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Found<'_> {
     /// Returns where it is in the target, and the stage that it was copied from, if it was.
     pub(crate) fn copy(&self) -> Option<(RootPath, usize)> {
         let (stage, _) = self.origin.as_ref()?;
-        Some((RootPath::from_normal(path_of(&self.keep))?, *stage))
+        Some((RootPath::from_normal(self.keep.path()?.as_bytes())?, *stage))
     }
 }
 
@@ -216,17 +216,4 @@ fn finds_by_place(stage: &dyn Rootfs, from: &RootPath, to: &RootPath) -> Result<
     let needs = elf.needs.iter().map(|need| need.name.as_slice());
     let mut texts = [elf.runpath.as_deref(), elf.rpath.as_deref()].into_iter().flatten().chain(needs);
     Ok(texts.any(|text| text.windows(6).any(|word| word == b"ORIGIN")))
-}
-
-/// Returns the path or name that is to be kept; a pattern has none.
-pub(crate) fn path_of(keep: &Keep) -> &[u8] {
-    match keep {
-        Keep::Program { name: path, .. }
-        | Keep::File(path)
-        | Keep::Script(path)
-        | Keep::Member(path)
-        | Keep::Moved { path, .. } => path.as_bytes(),
-        Keep::Tree(tree) => tree.path.as_bytes(),
-        Keep::Matching(_) => b"",
-    }
 }

@@ -1,6 +1,7 @@
 //! What the labels, the build arguments and the `# syntax` line say -> the settings of one image.
 
 use minimage::explain::Choice;
+use minimage::glob::Glob;
 use minimage::options::{self, Choices, OptionError};
 use minimage::project::{Flag, Takes};
 use minimage::spec::{Search, Selection};
@@ -163,8 +164,7 @@ fn words(text: &str) -> Vec<(String, String)> {
 }
 
 /// Options that only a build with a Dockerfile has.
-const OWN: [(&str, Takes); 4] =
-    [("mode", Takes::One), ("base", Takes::One), ("include", Takes::Many), ("exclude", Takes::Many)];
+const OWN: [(&str, Takes); 3] = [("mode", Takes::One), ("base", Takes::One), ("include", Takes::Many)];
 
 /// Returns every setting that there is.
 fn flags() -> impl Iterator<Item = Flag> {
@@ -212,7 +212,7 @@ impl Settings {
                 "minimise" => self.base = Base::Minimise,
                 _ => return bad("`keep` or `minimise`"),
             },
-            "include" | "exclude" => {}
+            "include" => drop(patterns(given)?),
             name => options::set(choices, name, value)?,
         }
         Ok(())
@@ -228,10 +228,13 @@ impl Settings {
         }
     }
 
-    /// Returns the patterns of the option `name` for paths of the target, and who gives each.
-    pub(crate) fn patterns<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (String, &'a Given)> {
-        let given = self.given.iter().filter(move |given| given.name == name);
-        given.flat_map(|given| patterns(&given.value).into_iter().map(move |pattern| (pattern, given)))
+    /// Returns the patterns for paths of the target that are kept, and who gives each.
+    pub(crate) fn included(&self) -> Result<Vec<(Glob, &Given)>, OptionError> {
+        let mut included = Vec::new();
+        for given in self.given.iter().filter(|given| given.name == "include") {
+            included.extend(patterns(given)?.into_iter().map(|glob| (glob, given)));
+        }
+        Ok(included)
     }
 
     /// Changes `choices` as the options say.
@@ -242,18 +245,13 @@ impl Settings {
     }
 }
 
-/// Splits at commas and ends of lines, but not inside of `{a,b}`.
-fn patterns(text: &str) -> Vec<String> {
-    let mut depth = 0_u32;
-    let parts = text.split(|letter| {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        letter == '\n' || letter == ',' && depth == 0
-    });
-    parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+/// Returns the patterns that an option is `given`.
+fn patterns(given: &Given) -> Result<Vec<Glob>, OptionError> {
+    options::patterns(&given.value).map_err(|expected| OptionError::Value {
+        name: given.name.clone(),
+        value: given.value.clone(),
+        expected,
+    })
 }
 
 #[cfg(test)]
@@ -303,7 +301,8 @@ mod tests {
         );
         let found = found.unwrap();
         assert_eq!((found.mode, found.base), (Mode::On, Base::Keep));
-        let include: Vec<String> = found.patterns("include").map(|(pattern, _)| pattern).collect();
+        let include: Vec<String> =
+            found.included().unwrap().iter().map(|(pattern, _)| pattern.to_string()).collect();
         assert_eq!(include, ["/a b", "/c/{x,y}", "/d", "/e"]);
         let mut choices = Choices { search: Search::standard(), selection: Selection::default() };
         found.apply(&mut choices).unwrap();

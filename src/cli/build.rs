@@ -27,7 +27,6 @@ use crate::oci::{Config, Descriptor, Layout, Reference, platform};
 use crate::path::RawPath;
 use crate::report::{EntryRecord, MEDIA_TYPE, Report as ClosureReport};
 use crate::rootfs::Rootfs;
-use crate::roots::{Keep, Tree};
 use crate::spec::{
     Algorithm, BuildSpec, Compression, ConfigEdits, Epoch, Hints, LayerOptions, LevelError, Search, Source,
 };
@@ -453,16 +452,8 @@ fn image_name(specs: &[BuildSpec], names: &[Reference]) -> String {
     if let Some(name) = names.first() {
         return name.short_name().to_owned();
     }
-    let program = specs.first().and_then(|spec| spec.roots.first()).map(|root| match &root.keep {
-        Keep::Program { name: path, .. }
-        | Keep::Tree(Tree { path, .. })
-        | Keep::File(path)
-        | Keep::Script(path)
-        | Keep::Member(path)
-        | Keep::Moved { path, .. } => path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default(),
-        Keep::Matching(_) => b"".as_slice(),
-    });
-    match program {
+    let program = specs.first().and_then(|spec| spec.roots.first()?.keep.path());
+    match program.and_then(|path| path.as_bytes().rsplit(|byte| *byte == b'/').next()) {
         Some(name) if !name.is_empty() => crate::path::show(name).replace('/', "_"),
         _ => "image".to_owned(),
     }
