@@ -21,15 +21,23 @@ pub(crate) enum ApplicationError {
     Package(#[from] PackageError),
 }
 
-/// Returns the files, links and directories of `target` that `base` does not have, that no package of `packages` owns,
-/// and that are not volatile.
+/// What commands made.
+#[derive(Debug, Default)]
+pub(crate) struct Application {
+    /// The files, links and directories, sorted.
+    pub(crate) paths: Vec<RootPath>,
+    /// What no image has: FIFOs, sockets, devices, each with what it is; sorted.
+    pub(crate) special: Vec<(RootPath, &'static str)>,
+}
+
+/// Returns what of `target` is not in `base`, that no package of `packages` owns, and that is not volatile.
 pub(crate) fn files(
     target: &dyn Rootfs,
     base: Option<&dyn Rootfs>,
     packages: Option<&dyn PackageDb>,
     rules: &Catalogue,
-) -> Result<Vec<RootPath>, ApplicationError> {
-    let mut found = Vec::new();
+) -> Result<Application, ApplicationError> {
+    let mut found = Application::default();
     // With each directory, whether its files are left behind.
     let mut open = vec![(RootPath::root(), false)];
     while let Some((directory, is_volatile)) = open.pop() {
@@ -47,20 +55,25 @@ pub(crate) fn files(
                 Some(packages) => !packages.owners(&path)?.is_empty(),
                 None => false,
             };
-            let is_kept = || -> Result<bool, RootfsError> {
-                let node = target.lookup(&path)?;
-                Ok(node.is_some_and(|node| match node.kind {
-                    Kind::Directory | Kind::Link(_) => true,
-                    Kind::File => !is_volatile,
-                    Kind::Special(_) => false,
-                }))
+            if is_owned {
+                continue;
+            }
+            let kind = target.lookup(&path)?.map(|node| node.kind);
+            let is_kept = match kind {
+                Some(Kind::Directory | Kind::Link(_)) => true,
+                Some(Kind::File | Kind::Special(_)) => !is_volatile,
+                None => false,
             };
-            if !is_owned && is_kept()? && !is_same(base, target, &path)? {
-                found.push(path);
+            if is_kept && !is_same(base, target, &path)? {
+                match kind {
+                    Some(Kind::Special(what)) => found.special.push((path, what)),
+                    _ => found.paths.push(path),
+                }
             }
         }
     }
-    found.sort();
+    found.paths.sort();
+    found.special.sort();
     Ok(found)
 }
 
@@ -131,7 +144,7 @@ mod tests {
             ][..],
         ));
         let packages = packages::open(&target).unwrap().unwrap();
-        let shown = |found: Vec<RootPath>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let shown = |found: Application| found.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
         let rules = Catalogue::with(&[]).unwrap();
         let found = files(&target, Some(&base), Some(&*packages), &rules).unwrap();
         assert_eq!(

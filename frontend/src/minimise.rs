@@ -25,6 +25,9 @@ use crate::settings::{Base, Given};
 /// What messages call the reason for what every image has.
 pub(crate) const EVERY_IMAGE: &str = "every image";
 
+/// How many files a warning names that is about all of their kind.
+const NAMED_MAX: usize = 3;
+
 /// Why nobody knows what is to be in the image.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -185,7 +188,9 @@ pub(crate) fn minimised<'a>(
     // What commands made on a base that stays, stays with it.
     if request.was_run && request.settings.base == Base::Minimise {
         let packages = packages::open(target)?;
-        for path in application::files(target, base, packages.as_deref(), &wants.rules)? {
+        let made = application::files(target, base, packages.as_deref(), &wants.rules)?;
+        outcome.warnings.extend(of_no_image(&made.special));
+        for path in made.paths {
             if !glob::covers(exclude, &path) {
                 all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
             }
@@ -231,6 +236,17 @@ fn root(asked: &Asked, keep: &Keep, request: &Request) -> Root {
         _ => Origin::Argument(asked.text.clone()),
     };
     Root { keep: keep.clone(), origin }
+}
+
+/// Returns the warning that the files `special`, each with what it is, are in no image, if there are any.
+fn of_no_image(special: &[(RootPath, &str)]) -> Option<Finding> {
+    let named = special.iter().take(NAMED_MAX).map(|(path, what)| format!("`{path}` is {what}"));
+    let mut text = named.collect::<Vec<_>>().join(", ");
+    if special.len() > NAMED_MAX {
+        text += &format!(", and {} more", special.len() - NAMED_MAX);
+    }
+    text += ": left out";
+    (!special.is_empty()).then_some(Finding { lines: (0, 0), text })
 }
 
 /// Returns the pattern of an option with the line that asks for it.
@@ -473,6 +489,22 @@ pub(crate) mod tests {
         request.was_run = true;
         request.settings.given = vec![label("exclude", "/*/x", 7)];
         assert_eq!(image(&request, &target, &[&context]), "/a/y\n/b/y");
+    }
+
+    #[test]
+    fn what_no_image_has_is_named_once() {
+        let found = |fifos: &str| {
+            let text: String = fifos.split(' ').map(|path| format!("{path} fifo\n")).collect();
+            let target = tree("target", &format!("/opt/x text x\n/run/of-no-interest fifo\n{text}"));
+            image(&Request { was_run: true, ..request(&[], Vec::new()) }, &target, &[])
+        };
+        assert_eq!(
+            found("/opt/b /opt/a"),
+            "/opt/x\nwarning: `/opt/a` is a FIFO, `/opt/b` is a FIFO: left out"
+        );
+        let many = "/opt/x\nwarning: `/opt/a` is a FIFO, `/opt/b` is a FIFO, `/opt/c` is a FIFO, \
+            and 2 more: left out";
+        assert_eq!(found("/opt/e /opt/d /opt/c /opt/b /opt/a"), many);
     }
 
     #[test]
