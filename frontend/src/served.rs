@@ -24,7 +24,9 @@ pub(crate) fn served<'a>(
         let (Cause::Needed { by, soname } | Cause::DlopenNote { by, soname }) = &demand.cause else {
             continue;
         };
-        if !soname.contains(&b'/') && chase(completed, &demand.path)?.end.is_err() {
+        // What is for the CPUs of one level is not what is for all of them.
+        let is_of_level = has_name(&demand.path, b"glibc-hwcaps");
+        if !is_of_level && !soname.contains(&b'/') && chase(completed, &demand.path)?.end.is_err() {
             asked.entry(soname).or_default().push((by, demand));
         }
     }
@@ -54,6 +56,10 @@ pub(crate) fn served<'a>(
     Ok(served)
 }
 
+fn has_name(path: &RawPath, name: &[u8]) -> bool {
+    path.as_bytes().split(|byte| *byte == b'/').any(|part| part == name)
+}
+
 /// Returns whether `library`, in a directory that loaders look into by themselves, does for the entry `by` of `closure`
 /// what that asks of `soname`.
 fn does(
@@ -75,7 +81,7 @@ mod tests {
     use minimage::resolve;
     use minimage::roots::{Keep, Origin, Root};
     use minimage::rules::Catalogue;
-    use minimage::spec::{Search, Selection};
+    use minimage::spec::Selection;
 
     use super::*;
     use crate::tree_text::Tree;
@@ -92,14 +98,14 @@ mod tests {
 
     /// Returns who asks for what, of that which the `target` has for the program of `stage`.
     fn shown(stage: &str, target: &str) -> String {
-        let (stage, target) =
-            (Tree::parse("stage", stage).to_memory(), Tree::parse("target", target).to_memory());
+        let tree = Tree::parse("stage", stage);
+        let (stage, target) = (tree.to_memory(), Tree::parse("target", target).to_memory());
         let keep = Keep::Program { name: RawPath::from("/app"), to: None };
         let resolution = resolve::closure(&resolve::Inputs {
             rootfs: &stage,
             packages: None,
             roots: &[Root { keep, origin: Origin::Argument("app".to_owned()) }],
-            search: &Search::standard(),
+            search: &tree.search,
             selection: &Selection::bare(),
             rules: &Catalogue::with(&[]).unwrap(),
             user: None,
@@ -114,6 +120,10 @@ mod tests {
 
     #[test]
     fn a_library_serves_in_a_directory_of_the_loader_if_it_is_enough_for_everybody() {
+        let levels = format!(
+            "{STAGE}hwcaps all\n/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libc.so.6 elf soname=libc.so.6 \
+            verdef=V1:V2\n"
+        );
         let nodeflib = STAGE.replace("/app elf", "/app elf nodeflib runpath=/lib/x86_64-linux-gnu");
         for (stage, target, expected) in [
             (STAGE, "/lib/libc.so.6 elf verdef=V1:V2:V4", "libc"),
@@ -130,6 +140,8 @@ mod tests {
             (STAGE, "/lib/libc.so.6 text INPUT(libc.so)", ""),
             (STAGE, "/lib/libc.so.6 dir", ""),
             (STAGE, "/usr/lib/glibc-hwcaps/x86-64-v3/libc.so.6 elf", ""),
+            (&levels, "/lib/libc.so.6 elf", "libc"),
+            (&levels, "/lib/glibc-hwcaps/x86-64-v3/libc.so.6 elf", ""),
             // The loader stops at the first.
             (STAGE, "/lib/libc.so.6 text x\n/usr/lib/libc.so.6 elf", ""),
             (&nodeflib, "/lib/libc.so.6 elf", ""),
