@@ -17,7 +17,7 @@ use crate::glob::{Glob, escaped};
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Eyes, Kind, Node, chase, find};
 use crate::roots::{Keep, Origin};
-use crate::rules::{Level, Pattern, Places, Reader, Rule, RuleError, Strength, Triggers};
+use crate::rules::{Catalogue, Level, Pattern, Places, Reader, Rule, RuleError, Strength, Triggers};
 use crate::spec::{Selection, Suggested, With};
 
 /// Which rules have done what already.
@@ -40,19 +40,36 @@ struct Trigger {
     programs: Vec<usize>,
 }
 
+/// Returns the rules of `rules` that `selection` asks for, each as it does.
+///
+/// # Errors
+/// All that is wrong with what it says of rules.
+pub fn named_rules<'a>(
+    rules: &'a Catalogue,
+    selection: &'a Selection,
+) -> Result<Vec<(&'a Rule, &'a With)>, Vec<RuleError>> {
+    let mut errors: Vec<RuleError> =
+        selection.without.iter().filter_map(|id| rules.check(id).err()).collect();
+    let mut named = Vec::new();
+    for with in &selection.with {
+        let rule = rules.rule(&with.id);
+        match rule.and_then(|rule| rule.check_value(with.value.as_deref()).map(|()| rule)) {
+            Ok(_) if selection.is_without(&with.id) => {
+                errors.push(RuleError::TakenAndLeft { id: with.id.clone() })
+            }
+            Ok(rule) => named.push((rule, with)),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(named) } else { Err(errors) }
+}
+
 impl Collector<'_> {
     /// Takes the rules that the user names.
     pub(super) fn take_named_rules(&mut self, fired: &mut Fired) -> Result<(), ResolveError> {
         let (rules, selection) = (self.inputs.rules, self.inputs.selection);
-        for id in &selection.without {
-            rules.check(id)?;
-        }
-        for with in &selection.with {
-            let rule = rules.rule(&with.id)?;
-            rule.check_value(with.value.as_deref())?;
-            if selection.is_without(&with.id) {
-                return Err(RuleError::TakenAndLeft { id: with.id.clone() }.into());
-            }
+        let named = named_rules(rules, selection).map_err(|errors| ResolveError::Rules { errors })?;
+        for (rule, with) in named {
             let before = self.closure.entries().len();
             self.take_rule_by_name(rule, with, fired)?;
             if self.closure.entries().len() == before && !self.has_something_of(rule, with)? {

@@ -28,6 +28,7 @@ mod tree_name;
 mod verify;
 mod versions;
 
+pub use implied::named_rules;
 pub use left_out::LeftOut;
 pub use list::{
     Asking, Edge, Fatal, FoundBy, Loaded, Missing, ObjectList, Obstacle, Request, Unmet, Warning,
@@ -178,7 +179,7 @@ pub struct Inputs<'a> {
 ///
 /// # Errors
 /// [`ResolveError::Incomplete`] with everything that is missing or broken, all at once; [`ResolveError::Rootfs`] or
-/// [`ResolveError::Packages`] if the source cannot be read; [`ResolveError::Rule`] for a rule that there is not.
+/// [`ResolveError::Packages`] if the source cannot be read; [`ResolveError::Rules`] for rules that there are not.
 pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     let cached = CachedRootfs::new(inputs.rootfs);
     let resolver = Resolver::new(&cached, inputs.search);

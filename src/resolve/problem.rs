@@ -12,6 +12,7 @@ use crate::closure::{Cause, Demand};
 use crate::explain::{Choice, Explain, Explanation, Failure, Fix};
 use crate::formats::elf::ElfError;
 use crate::glob::GlobError;
+use crate::nearest::nearest;
 use crate::packages::PackageError;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Absence, Rootfs, RootfsError};
@@ -35,9 +36,12 @@ pub enum ResolveError {
     /// The database of packages cannot be read.
     #[error(transparent)]
     Packages(#[from] PackageError),
-    /// The user asks for a rule in a way that makes no sense.
-    #[error(transparent)]
-    Rule(#[from] RuleError),
+    /// The user asks for rules in a way that makes no sense.
+    #[error("{} of the rules that are asked for cannot be followed", count(errors.len()))]
+    Rules {
+        /// What is wrong with each.
+        errors: Vec<RuleError>,
+    },
     /// The list of what counts as package data is broken.
     #[error(transparent)]
     RuleFile(#[from] RuleFileError),
@@ -56,7 +60,7 @@ impl Explain for ResolveError {
             Self::Incomplete { problems } => problems.iter().map(Problem::explain).collect(),
             Self::Rootfs(error) => error.explain(),
             Self::Packages(error) => error.explain(),
-            Self::Rule(error) => error.explain(),
+            Self::Rules { errors } => errors.iter().flat_map(RuleError::explain).collect(),
             Self::RuleFile(error) => error.explain(),
             Self::Pattern(error) => error.explain(),
         }
@@ -64,7 +68,7 @@ impl Explain for ResolveError {
 
     fn failure(&self) -> Failure {
         match self {
-            Self::Rule(error) => error.failure(),
+            Self::Rules { .. } => Failure::Usage,
             _ => Failure::NoImage,
         }
     }
@@ -182,6 +186,15 @@ pub enum Problem {
         /// The path, pattern or rule.
         what: String,
         /// Who names it.
+        by: Cause,
+    },
+    /// There is no library of a name service that the user asks for.
+    UnknownService {
+        /// The service, as nsswitch.conf calls it.
+        name: String,
+        /// The services that there are.
+        there: Vec<String>,
+        /// Who asks for it.
         by: Cause,
     },
     /// A rule that must bring something finds nothing in the source.
@@ -307,6 +320,7 @@ impl Problem {
             }
             Self::Absent { demand, .. } => Some((demand.path.to_string(), format!("is {}", demand.cause))),
             Self::NothingMatches { what, by } => Some((what.clone(), format!("is {by}"))),
+            Self::UnknownService { name, by, .. } => Some((library_of_service(name), format!("is {by}"))),
             _ => None,
         }
     }
@@ -352,6 +366,7 @@ impl Problem {
                 format!("the first line of `{path}` ends in a carriage return")
             }
             Self::NothingMatches { what, .. } => format!("`{what}` leads to nothing in {rootfs}"),
+            Self::UnknownService { name, .. } => format!("{rootfs} has no name service `{name}`"),
             Self::RuleWithoutFiles { id, .. } => {
                 format!("{rootfs} has nothing of what `{id}` stands for")
             }
@@ -465,6 +480,17 @@ impl Problem {
             Self::NothingMatches { by, .. } => {
                 asked_by(explanation("nothing-matches"), by).fix(format!("check the path in {source}"))
             }
+            Self::UnknownService { name, there, by } => {
+                let library = format!("`{}`", library_of_service(name));
+                let explanation =
+                    asked_by(explanation("unknown-service"), by).why(format!("no loader finds {library}"));
+                let explanation = match there.as_slice() {
+                    [] => explanation,
+                    there => explanation.why(format!("{source} has {}", listed(there.iter()))),
+                };
+                meant(explanation, nearest(name, there.iter().map(String::as_str)).as_ref())
+                    .fix(tree.gains(&library, &format!("the package that has {library}")))
+            }
             Self::RuleWithoutFiles { id, remedy, there, cause } => {
                 let fix = match remedy {
                     Some(Remedy::Install(package)) => {
@@ -477,7 +503,7 @@ impl Problem {
                 let explanation = asked_by(explanation("empty-rule"), cause).fix(fix);
                 let explanation = match there.as_slice() {
                     [] => explanation,
-                    there => explanation.why(format!("there are {}", listed(there.iter()))),
+                    there => explanation.why(format!("{source} has {}", listed(there.iter()))),
                 };
                 match cause {
                     Cause::Rule { .. } => {
@@ -520,6 +546,11 @@ impl Problem {
                 .fix(tree.gains("the interpreter", "the interpreter")),
         }
     }
+}
+
+/// Returns the name of the library that the C library loads for the name service `name` (nsswitch.conf(5)).
+pub(super) fn library_of_service(name: &str) -> String {
+    format!("libnss_{name}.so.2")
 }
 
 /// Returns how to go on although `name` is missing.

@@ -1,9 +1,11 @@
 //! The roots of the user -> the closure: programs where they are, or where the user's own ones land.
 
+use std::collections::BTreeSet;
+
 use super::Program;
 use super::collect::{Collector, Depth};
 use super::place::landing;
-use super::problem::{Problem, ResolveError};
+use super::problem::{Problem, ResolveError, library_of_service};
 use crate::closure::{Cause, Demand};
 use crate::explain::Choice;
 use crate::path::{RawPath, RootPath};
@@ -158,7 +160,7 @@ impl Collector<'_> {
     /// Takes the libraries of the name services that the user asks for, for every program.
     pub(super) fn take_name_services(&mut self) -> Result<(), ResolveError> {
         for name in &self.inputs.selection.nss {
-            let library = format!("libnss_{name}.so.2");
+            let library = library_of_service(name);
             let cause = Cause::Root(Origin::Choice(Choice::new("nss", name)));
             let mut is_there = false;
             for at in 0..self.linked.len() {
@@ -170,9 +172,28 @@ impl Collector<'_> {
             // A program without a loader may read nsswitch.conf by itself.
             let is_only_read = self.linked.is_empty() && self.is_service(name)?;
             if !is_there && !is_only_read {
-                self.miss(Problem::NothingMatches { what: library, by: cause });
+                self.miss(Problem::UnknownService { name: name.clone(), there: self.services()?, by: cause });
             }
         }
         Ok(())
+    }
+
+    /// Returns the name services that have a library where loaders look.
+    fn services(&self) -> Result<Vec<String>, ResolveError> {
+        let mut found = BTreeSet::new();
+        for directory in &self.lib_directories {
+            let Ok((real, node)) = chase(self.rootfs(), &RawPath::new(directory.as_slice()))?.end else {
+                continue;
+            };
+            if node.kind == Kind::Directory {
+                let names = self.rootfs().read_dir(&real)?;
+                let service = |name: &[u8]| {
+                    let name = str::from_utf8(name).ok()?.strip_prefix("libnss_")?.strip_suffix(".so.2")?;
+                    Some(name.to_owned())
+                };
+                found.extend(names.iter().filter_map(|name| service(name)));
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 }

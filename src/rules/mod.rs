@@ -224,6 +224,11 @@ impl Explain for RuleError {
     fn explain(&self) -> Vec<Explanation> {
         let with = |value: &str| Choice::new("with", value);
         let (code, fix) = match self {
+            // A list as a shell has it.
+            Self::Unknown { id, option, .. } if id.contains(char::is_whitespace) => {
+                let values = id.split_whitespace().map(str::to_owned).collect();
+                ("unknown-rule", Fix::from("write ").choice(Choice { values, ..Choice::switch(option) }))
+            }
             Self::Unknown { nearest: Some(nearest), .. } => {
                 ("unknown-rule", format!("did you mean `{nearest}`?").into())
             }
