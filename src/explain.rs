@@ -33,6 +33,12 @@ pub enum Spelling {
     Labels,
     /// In a project file: `with = "tzdata"`.
     Keys,
+    /// After the image in a `# syntax` line: `--with=tzdata`.
+    Words,
+    /// To a client of BuildKit: `--build-arg MINIMAGE_WITH=tzdata`.
+    Arguments,
+    /// In a Dockerfile, as what counts if the client gives no argument: `ARG MINIMAGE_WITH=tzdata`.
+    Defaults,
 }
 
 impl Spelling {
@@ -44,13 +50,17 @@ impl Spelling {
             (Self::Flags, values) => {
                 values.iter().map(|value| format!("--{name} {value}")).collect::<Vec<_>>().join(" ")
             }
-            (Self::Labels, []) => format!("LABEL minimage.{name}=true"),
-            (Self::Labels, values) => {
+            (Self::Words, []) => format!("--{name}"),
+            (Self::Labels | Self::Arguments | Self::Defaults, []) => {
+                format!("{}=true", self.name_in_full(name))
+            }
+            (Self::Labels | Self::Words | Self::Arguments | Self::Defaults, values) => {
                 let value = values.join(",");
                 let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._/:=,@+-".contains(letter);
+                let name = self.name_in_full(name);
                 match value.chars().all(is_plain) {
-                    true => format!("LABEL minimage.{name}={value}"),
-                    false => format!("LABEL minimage.{name}={value:?}"),
+                    true => format!("{name}={value}"),
+                    false => format!("{name}={value:?}"),
                 }
             }
             (Self::Keys, []) => format!("{name} = true"),
@@ -62,11 +72,28 @@ impl Spelling {
     /// Returns what the reader calls the option `name`.
     fn name(self, name: &str) -> String {
         match self {
-            Self::Flags => format!("--{name}"),
+            Self::Flags | Self::Words => format!("--{name}"),
             Self::Labels => format!("minimage.{name}"),
+            Self::Arguments | Self::Defaults => argument(name),
             Self::Keys => name.to_owned(),
         }
     }
+
+    /// Returns what stands before the value of the option `name`.
+    fn name_in_full(self, name: &str) -> String {
+        let own = self.name(name);
+        match self {
+            Self::Labels => format!("LABEL {own}"),
+            Self::Arguments => format!("--build-arg {own}"),
+            Self::Defaults => format!("ARG {own}"),
+            Self::Flags | Self::Keys | Self::Words => own,
+        }
+    }
+}
+
+/// Returns what the build argument for the option `name` is called.
+fn argument(name: &str) -> String {
+    format!("MINIMAGE_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Something that the reader can do: a text with options in it.
@@ -99,12 +126,12 @@ impl Fix {
         self
     }
 
-    /// Returns the text with options as `spelling` has them.
-    pub fn spelled(&self, spelling: Spelling) -> String {
+    /// Returns the text with each option as `spelling` says.
+    fn spelled_by(&self, spelling: &dyn Fn(&Choice) -> Spelling) -> String {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
-            Part::Choice(choice) => format!("`{}`", spelling.of(choice)),
-            Part::Name(name) => format!("`{}`", spelling.name(name)),
+            Part::Choice(choice) => format!("`{}`", spelling(choice).of(choice)),
+            Part::Name(name) => format!("`{}`", spelling(&Choice::switch(name)).name(name)),
         };
         self.0.iter().map(part).collect()
     }
@@ -118,7 +145,7 @@ impl<T: Into<String>> From<T> for Fix {
 
 impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.spelled(Spelling::Flags))
+        f.write_str(&self.spelled_by(&|_| Spelling::Flags))
     }
 }
 
@@ -182,10 +209,15 @@ impl Explanation {
 
     /// Returns all of it, with options as `spelling` has them.
     pub fn spelled(&self, spelling: Spelling) -> String {
-        let about = self.about.iter().map(|choice| format!("`{}`", spelling.of(choice)));
+        self.spelled_by(&|_| spelling)
+    }
+
+    /// Returns all of it, with each option as `spelling` says; an option without values is one that only its name is of.
+    pub fn spelled_by(&self, spelling: &dyn Fn(&Choice) -> Spelling) -> String {
+        let about = self.about.iter().map(|choice| format!("`{}`", spelling(choice).of(choice)));
         let places = about.chain(self.places.iter().cloned()).map(|line| ("where", line));
         let reasons = self.reasons.iter().map(|line| ("  why", line.clone()));
-        let fixes = self.fixes.iter().map(|fix| ("  fix", fix.spelled(spelling)));
+        let fixes = self.fixes.iter().map(|fix| ("  fix", fix.spelled_by(spelling)));
         let lines = places.chain(reasons).chain(fixes);
         let lines: String = lines.map(|(label, line)| format!("\n  {label}: {line}")).collect();
         format!("error[{}]: {}{lines}", self.code, self.what)
@@ -231,18 +263,32 @@ mod tests {
         let many = Choice { values: vec!["a".to_owned(), "b".to_owned()], ..Choice::switch("with") };
         let pattern = Choice::new("include", "/etc/**");
         let cases = [
-            (many, "--with a --with b", "LABEL minimage.with=a,b", "with = [\"a\", \"b\"]"),
-            (pattern, "--include /etc/**", "LABEL minimage.include=\"/etc/**\"", "include = \"/etc/**\""),
+            (
+                many,
+                "--with a --with b | LABEL minimage.with=a,b | with = [\"a\", \"b\"] | --with=a,b | \
+                    --build-arg MINIMAGE_WITH=a,b | ARG MINIMAGE_WITH=a,b",
+            ),
+            (
+                pattern,
+                "--include /etc/** | LABEL minimage.include=\"/etc/**\" | include = \"/etc/**\" | \
+                    --include=\"/etc/**\" | --build-arg MINIMAGE_INCLUDE=\"/etc/**\" | ARG MINIMAGE_INCLUDE=\"/etc/**\"",
+            ),
             (
                 Choice::switch("with-suggested"),
-                "--with-suggested",
-                "LABEL minimage.with-suggested=true",
-                "with-suggested = true",
+                "--with-suggested | LABEL minimage.with-suggested=true | with-suggested = true | --with-suggested | \
+                    --build-arg MINIMAGE_WITH_SUGGESTED=true | ARG MINIMAGE_WITH_SUGGESTED=true",
             ),
         ];
-        for (choice, flags, label, key) in cases {
-            let spelled = [Spelling::Flags, Spelling::Labels, Spelling::Keys].map(|it| it.of(&choice));
-            assert_eq!(spelled, [flags, label, key]);
+        let spellings = [
+            Spelling::Flags,
+            Spelling::Labels,
+            Spelling::Keys,
+            Spelling::Words,
+            Spelling::Arguments,
+            Spelling::Defaults,
+        ];
+        for (choice, expected) in cases {
+            assert_eq!(spellings.map(|it| it.of(&choice)).join(" | "), expected);
         }
         let fix = Fix::from("write ").choice(Choice::new("without", "nss")).text(" or narrow ").name("with");
         let explanation = Explanation::new("x", "y").about(Choice::new("with", "nss")).at("z").fix(fix);

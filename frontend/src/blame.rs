@@ -1,6 +1,6 @@
 //! What is wrong, or worth knowing + the build file -> messages that show the lines they are about.
 
-use minimage::explain::{Explain, Explanation, Spelling};
+use minimage::explain::{Choice, Explain, Explanation, Spelling};
 
 use crate::gateway::base64;
 use crate::proto::{Any, Position, Range, SourceInfo, Status};
@@ -24,25 +24,43 @@ pub(crate) struct Said<'a> {
 
 impl Said<'_> {
     /// Returns what to say of `explanation`: at the lines of the option that it is about, else at `lines`.
-    pub(crate) fn finding(&self, mut explanation: Explanation, lines: (i32, i32)) -> Finding {
-        let about = explanation.about.as_ref();
-        let given = about.and_then(|choice| self.given.iter().rfind(|given| given.is(choice)));
-        let lines = given.map_or(lines, |given| given.lines);
-        if let Some(Given { text, lines, .. }) = given {
-            explanation.about = None;
-            let place = match lines {
-                (0, _) => format!("`{text}`"),
-                (line, _) => format!("`{text}` ({}:{line})", self.file),
-            };
-            explanation.places.insert(0, place);
+    pub(crate) fn finding(&self, explanation: Explanation, lines: (i32, i32)) -> Finding {
+        match explanation.about.as_ref().and_then(|choice| self.giver(choice)) {
+            Some(given) => self.finding_about(explanation, given),
+            None => Finding {
+                lines,
+                text: explanation.spelled_by(&|choice| self.spelling(choice, self.spelling)),
+            },
         }
-        Finding { lines, text: explanation.spelled(self.spelling) }
+    }
+
+    /// Returns what to say of `explanation`, which is about what is `given`.
+    pub(crate) fn finding_about(&self, mut explanation: Explanation, given: &Given) -> Finding {
+        explanation.about = None;
+        explanation.places.insert(0, given.place(self.file));
+        let own = given.spelling().unwrap_or(self.spelling);
+        Finding { lines: given.lines, text: explanation.spelled_by(&|choice| self.spelling(choice, own)) }
     }
 
     /// Returns what to say of `error`, each of its explanations at the lines of the option that it is about, else at
     /// `lines`.
     pub(crate) fn findings(&self, error: &dyn Explain, lines: (i32, i32)) -> Vec<Finding> {
         error.explain().into_iter().map(|explanation| self.finding(explanation, lines)).collect()
+    }
+
+    /// Returns `choice` as whoever made it wrote it.
+    pub(crate) fn shown(&self, choice: &Choice) -> String {
+        self.giver(choice).map_or_else(|| self.spelling.of(choice), |given| given.text.clone())
+    }
+
+    /// Returns who makes `choice`: the last one counts.
+    fn giver(&self, choice: &Choice) -> Option<&Given> {
+        self.given.iter().rfind(|given| given.is(choice))
+    }
+
+    /// Returns how `choice` is spelled where it is made, or else the spelling `other`.
+    fn spelling(&self, choice: &Choice, other: Spelling) -> Spelling {
+        self.giver(choice).and_then(Given::spelling).unwrap_or(other)
     }
 }
 
@@ -106,7 +124,10 @@ pub(crate) fn range((first, last): (i32, i32)) -> Option<Range> {
 
 #[cfg(test)]
 mod tests {
+    use minimage::explain::Fix;
+
     use super::*;
+    use crate::settings::Written;
 
     fn finding(line: i32, text: &str) -> Finding {
         Finding { lines: (line, line), text: text.to_owned() }
@@ -120,6 +141,39 @@ mod tests {
         let line = |range: &serde_json::Value, end: &str| range[end]["line"].as_i64().unwrap();
         let ranges = value["ranges"].as_array().unwrap().iter();
         ranges.map(|range| (line(range, "start"), line(range, "end"))).collect()
+    }
+
+    #[test]
+    fn options_are_told_as_they_were_given() {
+        let given = |name: &str, value: &str, place, text: &str| {
+            let [name, value, text] = [name, value, text].map(str::to_owned);
+            Given { name, value, place, text, lines: (0, 0) }
+        };
+        let said = Said {
+            given: vec![
+                given("with", "nss,locale", Written::Argument, "--build-arg MINIMAGE_WITH=nss,locale"),
+                given("without", "nss", Written::Syntax, "# syntax=minimage --without=nss"),
+            ],
+            spelling: Spelling::Labels,
+            file: "Dockerfile",
+        };
+        let (with, without) = (Choice::new("with", "nss"), Choice::new("without", "nss"));
+        let both = Fix::from("say either ").choice(with.clone()).text(" or ").choice(without);
+        let explanation = Explanation::new("usage", "both").about(with.clone()).fix(both);
+        let expected = "error[usage]: both\n  where: `--build-arg MINIMAGE_WITH=nss,locale`\n    \
+            fix: say either `--build-arg MINIMAGE_WITH=nss` or `--without=nss`";
+        assert_eq!(said.finding(explanation, (3, 3)), Finding { lines: (0, 0), text: expected.to_owned() });
+        // What corrects an option goes where that is, and what is new into a label.
+        let fix = |choice| Fix::from("write ").choice(choice);
+        let explanation = Explanation::new("usage", "no value").about(Choice::new("with", "locale"));
+        let explanation = explanation.fix(fix(Choice::new("with", "locale=NAME")));
+        let expected = "error[usage]: no value\n  where: `--build-arg MINIMAGE_WITH=nss,locale`\n    \
+            fix: write `--build-arg MINIMAGE_WITH=locale=NAME`";
+        assert_eq!(said.finding(explanation, (3, 3)).text, expected);
+        let explanation = Explanation::new("empty", "x").fix(fix(Choice::new("allow-missing", "x")));
+        let expected = "error[empty]: x\n    fix: write `LABEL minimage.allow-missing=x`";
+        assert_eq!(said.finding(explanation, (3, 3)), finding(3, expected));
+        assert_eq!(said.shown(&with), "--build-arg MINIMAGE_WITH=nss,locale");
     }
 
     #[test]

@@ -90,9 +90,7 @@ pub(crate) fn minimised<'a>(
         Some(user) => Some(user.value.parse::<RunAs>()?),
         None => None,
     };
-    let given = request.settings.given.iter().chain(&request.user).cloned().collect();
-    let said = Said { given, spelling: Spelling::Labels, file: &request.file };
-    let wants = Wants { choices, rules: Catalogue::with(&[])?, user, said };
+    let wants = Wants { choices, rules: Catalogue::with(&[])?, user, said: said(request) };
     let mut found = Vec::new();
     let trees = Trees::new(request, target, base, stages)?;
     for asked in &request.roots {
@@ -228,6 +226,12 @@ pub(crate) fn minimised<'a>(
         outcome.warnings.push(Finding { lines: (0, 0), text });
     }
     Ok(Some(Minimised { completed, resolution }))
+}
+
+/// Returns what `request` says of options.
+pub(crate) fn said(request: &Request) -> Said<'_> {
+    let given = request.settings.given.iter().chain(&request.user).cloned().collect();
+    Said { given, spelling: Spelling::Labels, file: &request.file }
 }
 
 fn root(asked: &Asked, keep: &Keep, request: &Request) -> Root {
@@ -575,8 +579,9 @@ pub(crate) mod tests {
             (
                 vec![label("nss", "gone", 5)],
                 None,
-                "5: error[nothing-matches]: `libnss_gone.so.2` leads to nothing in the target\n  \
-                    where: `LABEL minimage.nss=gone` (Dockerfile:5)\n    fix: check the path in the target",
+                "5: error[unknown-service]: the target has no name service `gone`\n  \
+                    where: `LABEL minimage.nss=gone` (Dockerfile:5)\n    why: no loader finds `libnss_gone.so.2`\n    \
+                    fix: install the package that has `libnss_gone.so.2` in the target",
             ),
             (
                 vec![],

@@ -12,7 +12,7 @@ use minimage::spec::{
     self, ConfigEdits, STANDARD_PATH, Search, Selection, SensitiveFiles, Source, SourceWord, Unowned,
 };
 
-use crate::blame::{self, range};
+use crate::blame::{self, Said, range};
 use crate::build::{Build, Minimised, ServeError, StockImage, Task, words};
 use crate::config::ImageConfig;
 use crate::context::Context;
@@ -20,7 +20,7 @@ use crate::gateway::GatewayError;
 use crate::instructions::Instructions;
 use crate::options::OF_DOCKERFILE;
 use crate::proto::{Reference, SolveResult, SourceInfo, put};
-use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, What};
+use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, Told, What};
 use crate::settings::{self, Given, Written};
 
 use prost::Message;
@@ -36,7 +36,7 @@ pub(crate) fn build(build: &Build<'_>, name: &str) -> Result<SolveResult, ServeE
         |problems: Vec<Finding>| ServeError::Findings(Box::new(blame::status(&problems, Some(&file))));
     let settings = settings(build, &file).map_err(findings)?;
     let asked = build.options.value("platform").filter(|platforms| !platforms.is_empty());
-    let place = place(&settings, asked).map_err(findings)?;
+    let place = place(&settings, asked, name).map_err(findings)?;
     let lines = place.lines;
     Project::read(&settings, name).map_err(findings)?;
 
@@ -70,7 +70,7 @@ fn minimised(build: &Build<'_>, stock: StockImage, request: ProjectRequest) -> R
         name,
         words: words("project", &request)?,
         mounts: vec![(head, TARGET.to_owned())],
-        ranges: request.settings.iter().filter_map(|setting| range(lines(setting))).collect(),
+        ranges: request.settings.iter().filter_map(|told| range(told.given.lines)).collect(),
     };
     let tree = build.add(&mut graph, task)?;
     let meta = build.hear(&graph, &tree)?;
@@ -97,22 +97,23 @@ fn rules(
     build: &Build<'_>,
     context: &Context<'_>,
     file: &SourceInfo,
-    settings: &[Setting],
+    settings: &[Told],
 ) -> Result<Vec<(String, String)>, ServeError> {
     let beside = |name: &String| match file.filename.rsplit_once('/') {
         Some((directory, _)) => format!("{directory}/{name}"),
         None => name.clone(),
     };
     let mut rules = Vec::new();
-    for setting in settings.iter().filter(|setting| setting.name == RULES) {
+    for told in settings.iter().filter(|told| told.setting.name == RULES) {
+        let Told { setting, given } = told;
         let paths: Vec<String> = setting.values.iter().map(beside).collect();
         let contents = context.read(build, &paths);
-        let (_, contents) = contents.map_err(|error| at(lines(setting), file, error))?;
+        let (_, contents) = contents.map_err(|error| at(given.lines, file, error))?;
         let texts = contents.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         rules.extend(setting.values.iter().cloned().zip(texts));
         if let Err(error) = Catalogue::with(&rules) {
-            let problem = finding(&error, lines(setting));
-            return Err(ServeError::Findings(Box::new(blame::status(&[problem], Some(file)))));
+            let problems = findings(&error, given, &file.filename);
+            return Err(ServeError::Findings(Box::new(blame::status(&problems, Some(file)))));
         }
     }
     Ok(rules)
@@ -130,27 +131,38 @@ fn at(lines: (i32, i32), file: &SourceInfo, error: ServeError) -> ServeError {
 
 /// Returns what the file says, and what the `# syntax` line and the build arguments say of this build, which win: they
 /// come last.
-fn settings(build: &Build<'_>, file: &SourceInfo) -> Result<Vec<Setting>, Vec<Finding>> {
+fn settings(build: &Build<'_>, file: &SourceInfo) -> Result<Vec<Told>, Vec<Finding>> {
     let text = String::from_utf8_lossy(&file.data);
     let flags = project::flags();
     let in_file = project::parse(&text, &file.filename, &flags);
-    let mut settings = in_file.map_err(|error| {
+    let in_file = in_file.map_err(|error| {
         let explanations = error.explain().into_iter().zip(error.lines());
         let finding = |(explanation, line): (minimage::explain::Explanation, usize)| {
             let line = i32::try_from(line).unwrap_or(0);
-            Finding { lines: (line, line), text: explanation.to_string() }
+            Finding { lines: (line, line), text: explanation.spelled(Spelling::Keys) }
         };
         explanations.map(finding).collect::<Vec<_>>()
     })?;
+    let mut settings: Vec<Told> = in_file.into_iter().map(in_the_file).collect();
     let mut wrong = Vec::new();
     for given in settings::given(build.options, Vec::new(), &Instructions::of(Some(file), None)) {
         match setting(&given, &flags) {
-            Ok(_) if given.is_empty_argument() => settings.retain(|setting| setting.name != given.name),
-            Ok(setting) => settings.extend(setting),
-            Err(error) => wrong.push(finding(&error, given.lines)),
+            Ok(_) if given.is_empty_argument() => settings.retain(|told| told.setting.name != given.name),
+            Ok(setting) => settings.extend(setting.map(|setting| Told { setting, given })),
+            Err(error) => wrong.extend(findings(&error, &given, &file.filename)),
         }
     }
     if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+}
+
+/// Returns `setting` of the project file with what messages call it.
+fn in_the_file(setting: Setting) -> Told {
+    let Setting { name, values, line } = &setting;
+    let text = Spelling::Keys.of(&Choice { name: name.clone(), values: values.clone() });
+    let line = i32::try_from(*line).unwrap_or(0);
+    let value = values.join("\n");
+    let given = Given { name: name.clone(), value, place: Written::File, text, lines: (line, line) };
+    Told { setting, given }
 }
 
 /// Returns the setting that `given` is; none for a switch that is set to off.
@@ -211,8 +223,8 @@ impl Place {
 
 /// Returns where everything comes from if the client asks for the platforms `asked`, if for any: inside of BuildKit that
 /// is an image, or one for each platform.
-fn place(settings: &[Setting], asked: Option<&str>) -> Result<Place, Vec<Finding>> {
-    let last = |name: &str| settings.iter().rev().find(|setting| setting.name == name);
+fn place(settings: &[Told], asked: Option<&str>, file: &str) -> Result<Place, Vec<Finding>> {
+    let last = |name: &str| settings.iter().rev().find(|told| told.setting.name == name);
     let problem = |lines, what: String| {
         let explanation = minimage::explain::Explanation::new("project-from", what);
         let text = explanation.fix("write for example `from = \"debian:bookworm\"`").to_string();
@@ -222,11 +234,11 @@ fn place(settings: &[Setting], asked: Option<&str>) -> Result<Place, Vec<Finding
         let what = "the file does not say which image everything is from, and BuildKit has no other place";
         return Err(problem((1, 1), what.to_owned()));
     };
-    let said = lines(from);
+    let said = from.given.lines;
     let mut images = Vec::new();
     let mut words = Vec::new();
-    for text in &from.values {
-        let word = SourceWord::parse(text.as_ref()).map_err(|error| vec![finding(&error, said)])?;
+    for text in &from.setting.values {
+        let word = SourceWord::parse(text.as_ref()).map_err(|error| findings(&error, &from.given, file))?;
         if !matches!(word.source, Source::Registry(_)) {
             let source = word.source;
             return Err(problem(said, format!("`{source}` is no image, and BuildKit sees nothing else")));
@@ -242,10 +254,10 @@ fn place(settings: &[Setting], asked: Option<&str>) -> Result<Place, Vec<Finding
         texts.split(',').map(|text| parse(text.trim())).collect()
     };
     let listed = match last("platform") {
-        Some(setting) => parsed(&setting.values.join(","), lines(setting))?,
+        Some(told) => parsed(&told.setting.values.join(","), told.given.lines)?,
         None => Vec::new(),
     };
-    let sources = spec::sources(&words, &listed).map_err(|error| vec![finding(&error, said)])?;
+    let sources = spec::sources(&words, &listed).map_err(|error| findings(&error, &from.given, file))?;
     let is_for_each = words.iter().any(|word| word.platform.is_some());
     let platforms = match asked {
         Some(asked) if is_for_each => parsed(asked, said)?,
@@ -262,22 +274,10 @@ fn place(settings: &[Setting], asked: Option<&str>) -> Result<Place, Vec<Finding
     }
 }
 
-fn lines(setting: &Setting) -> (i32, i32) {
-    let line = i32::try_from(setting.line).unwrap_or(0);
-    (line, line)
-}
-
-fn finding(error: &dyn Explain, lines: (i32, i32)) -> Finding {
-    let explanations = error.explain().into_iter();
-    let texts: Vec<String> = explanations.map(|explanation| explanation.spelled(Spelling::Keys)).collect();
-    Finding { lines, text: texts.join("\n") }
-}
-
-/// Returns who says what in `setting`.
-pub(crate) fn given(setting: &Setting) -> Given {
-    let Setting { name, values, .. } = setting;
-    let text = Spelling::Keys.of(&Choice { name: name.clone(), values: values.clone() });
-    Given { name: name.clone(), value: values.join("\n"), place: Written::File, text, lines: lines(setting) }
+/// Returns what to say of `error`, which is about what is `given`; `file` is the project file's name.
+fn findings(error: &dyn Explain, given: &Given, file: &str) -> Vec<Finding> {
+    let said = Said { given: vec![given.clone()], spelling: Spelling::Keys, file };
+    error.explain().into_iter().map(|explanation| said.finding_about(explanation, given)).collect()
 }
 
 /// What a project file says, as values.
@@ -291,7 +291,7 @@ pub(crate) struct Project {
 
 impl Project {
     /// Returns what `settings` of the file called `file` say, or all that is wrong with them.
-    pub(crate) fn read(settings: &[Setting], file: &str) -> Result<Self, Vec<Finding>> {
+    pub(crate) fn read(settings: &[Told], file: &str) -> Result<Self, Vec<Finding>> {
         let selection = Selection { unowned: Unowned::AsInSource, ..Selection::default() };
         let mut project = Self {
             roots: Vec::new(),
@@ -300,15 +300,16 @@ impl Project {
             warnings: Vec::new(),
         };
         let mut wrong = Vec::new();
-        for setting in settings {
-            if let Err(error) = project.set(setting, file) {
-                wrong.push(finding(&*error, lines(setting)));
+        for told in settings {
+            if let Err(error) = project.set(told, file) {
+                wrong.extend(findings(&*error, &told.given, file));
             }
         }
         let environment = project.edits.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         project.choices.search = project.choices.search.with_environment(environment);
+        let plain: Vec<Setting> = settings.iter().map(|told| told.setting.clone()).collect();
         if wrong.is_empty()
-            && let Some(explanation) = project::without_program(settings, file)
+            && let Some(explanation) = project::without_program(&plain, file)
         {
             wrong.push(Finding { lines: (0, 0), text: explanation.to_string() });
         }
@@ -330,8 +331,8 @@ impl Project {
         self
     }
 
-    fn set(&mut self, setting: &Setting, file: &str) -> Result<(), Box<dyn Explain>> {
-        let Setting { name, values, line } = setting;
+    fn set(&mut self, told: &Told, file: &str) -> Result<(), Box<dyn Explain>> {
+        let Setting { name, values, .. } = &told.setting;
         let first = || values.first().cloned().unwrap_or_default();
         let globs = || values.iter().map(|text| Glob::parse(text.as_str()).map_err(boxed));
         let (selection, edits) = (&mut self.choices.selection, &mut self.edits);
@@ -342,7 +343,7 @@ impl Project {
                 for text in values {
                     let (path, to) = split_destination(text);
                     let keep = Keep::Program { name: path.into(), to: to.map(RawPath::from) };
-                    self.roots.push(root(keep, setting, text, file));
+                    self.roots.push(root(keep, told, text, file));
                 }
             }
             "add" => {
@@ -352,12 +353,12 @@ impl Project {
                         true => tree.path.clone(),
                         false => RawPath::from("/").join(tree.path.as_bytes()),
                     };
-                    self.roots.push(root(Keep::Tree(Tree { path, ..tree }), setting, text, file));
+                    self.roots.push(root(Keep::Tree(Tree { path, ..tree }), told, text, file));
                 }
             }
             "include" => {
                 for (glob, text) in globs().zip(values) {
-                    self.roots.push(root(Keep::Matching(glob?), setting, text, file));
+                    self.roots.push(root(Keep::Matching(glob?), told, text, file));
                 }
             }
             "exclude" => selection.exclude.extend(globs().collect::<Result<Vec<_>, _>>()?),
@@ -371,8 +372,7 @@ impl Project {
             name if project::is_of_command(name) => {
                 let text =
                     format!("`{name}` is for `minimage build`; here it is BuildKit's client that says so");
-                let line = i32::try_from(*line).unwrap_or(0);
-                self.warnings.push(Finding { lines: (line, line), text });
+                self.warnings.push(Finding { lines: told.given.lines, text });
             }
             name if values.is_empty() => options::set(&mut self.choices, name, "").map_err(boxed)?,
             name => {
@@ -389,14 +389,17 @@ fn boxed<E: Explain + 'static>(error: E) -> Box<dyn Explain> {
     Box::new(error)
 }
 
-/// Returns the root `keep` that `value` of `setting` asks for.
-fn root(keep: Keep, setting: &Setting, value: &str, file: &str) -> (Asked, Root) {
-    let text = format!("{} = {value:?}", setting.name);
-    let origin = match u32::try_from(setting.line) {
-        Ok(line) if line > 0 => Origin::Line { file: file.to_owned(), line, text: text.clone() },
-        _ => Origin::Argument(text.clone()),
+/// Returns the root `keep` that `value`, one of those that somebody told, asks for.
+fn root(keep: Keep, told: &Told, value: &str, file: &str) -> (Asked, Root) {
+    let Given { place, lines, text, .. } = &told.given;
+    let (origin, text) = match (place, u32::try_from(told.setting.line)) {
+        (Written::File, Ok(line)) if line > 0 => {
+            let text = format!("{} = {value:?}", told.setting.name);
+            (Origin::Line { file: file.to_owned(), line, text: text.clone() }, text)
+        }
+        _ => (Origin::Argument(text.clone()), text.clone()),
     };
-    let asked = Asked { what: What::Word(String::new()), text, lines: lines(setting) };
+    let asked = Asked { what: What::Word(String::new()), text, lines: *lines };
     (asked, Root { keep, origin })
 }
 
@@ -406,8 +409,9 @@ mod tests {
 
     const FILE: &str = "minimage.toml";
 
-    fn settings(text: &str) -> Vec<Setting> {
-        project::parse(text, FILE, &project::flags()).unwrap()
+    fn settings(text: &str) -> Vec<Told> {
+        let settings = project::parse(text, FILE, &project::flags()).unwrap();
+        settings.into_iter().map(in_the_file).collect()
     }
 
     #[test]
@@ -467,7 +471,7 @@ mod tests {
     #[test]
     fn everything_is_from_an_image() {
         let found = |text: &str, asked| {
-            let place = place(&settings(text), asked).map_err(|problems| problems[0].clone());
+            let place = place(&settings(text), asked, FILE).map_err(|problems| problems[0].clone());
             place.map(|place| {
                 let platforms: Vec<String> = place.platforms.iter().map(platform::shown).collect();
                 (place.dockerfile(), platforms.join(","), place.lines.0)

@@ -161,13 +161,20 @@ pub(crate) struct ProjectRequest {
     /// The image that the root filesystem is of.
     pub(crate) from: String,
     /// What the project file says, and what the user says of this build.
-    pub(crate) settings: Vec<Setting>,
+    pub(crate) settings: Vec<Told>,
     /// The files of rules that it names: what messages call them, and their texts.
     pub(crate) rules: Vec<(String, String)>,
     /// PATH of that image.
     pub(crate) path: Vec<String>,
     /// The project file's name, for messages.
     pub(crate) file: String,
+}
+
+/// A setting of a project, and how somebody gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) setting: Setting,
+    pub(crate) given: Given,
 }
 
 /// Returns a request as arguments of the step.

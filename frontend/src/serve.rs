@@ -1,9 +1,9 @@
 //! A build as the daemon asks for it -> its result: the stock frontend's, with our step on top.
 
-use minimage::explain::{Explain, Spelling};
+use minimage::explain::Spelling;
 use minimage::spec::Epoch;
 
-use crate::blame::{self, lines, range};
+use crate::blame::{self, Said, lines, range};
 use crate::build::{Build, Minimised, STOCK, ServeError, StockImage, Task, words};
 use crate::config::ImageConfig;
 use crate::gateway::Gateway;
@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::project;
 use crate::proto::{Copy, Input, Reference, SolveRequest, SolveResult, SourceInfo};
 use crate::request::{Asked, BASE, Copied, Finding, Request, STAGES, Stage, StageKind, TARGET, What};
-use crate::settings::{self, Base, Given, Mode, Settings, Written, Wrong};
+use crate::settings::{self, Base, Given, Mode, Settings, Wrong};
 
 /// Builds what `options` ask for.
 pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult, ServeError> {
@@ -32,21 +32,18 @@ pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult,
     if is_request { Ok(stock) } else { build.minimised(stock) }
 }
 
-/// Returns the error that says what is wrong with settings.
-fn wrong_settings(wrong: Vec<Wrong>, file: Option<&SourceInfo>) -> ServeError {
-    let finding = |Wrong { given, error }: Wrong| {
-        let Given { lines, text, place, .. } = given;
-        let explanations = error.explain().into_iter().map(|explanation| match (lines, place) {
-            // An argument of this build, or a label of an image that it builds on.
-            ((0, 0), _) | (_, Written::Argument) => explanation.at(format!("`{text}`")),
-            _ => explanation,
-        });
-        let texts: Vec<String> =
-            explanations.map(|explanation| explanation.spelled(Spelling::Labels)).collect();
-        Finding { lines, text: texts.join("\n") }
-    };
-    let findings: Vec<Finding> = wrong.into_iter().map(finding).collect();
+/// Returns the error that says what is `wrong` with what is `given`.
+fn wrong_settings(wrong: Vec<Wrong>, given: Vec<Given>, file: Option<&SourceInfo>) -> ServeError {
+    let said = Said { given, spelling: Spelling::Labels, file: file_name(file) };
+    let findings =
+        wrong.into_iter().map(|Wrong { given, explanation }| said.finding_about(explanation, &given));
+    let findings: Vec<Finding> = findings.collect();
     ServeError::Findings(Box::new(blame::status(&findings, file)))
+}
+
+/// Returns what messages call the build file.
+fn file_name(file: Option<&SourceInfo>) -> &str {
+    file.map_or("Dockerfile", |file| &file.filename)
 }
 
 impl Build<'_> {
@@ -58,7 +55,8 @@ impl Build<'_> {
             let file = image.graph.build_file();
             let instructions = Instructions::of(file, self.options.value("target"));
             let given = settings::given(self.options, image.config.take_settings(), &instructions);
-            all.push(Settings::of(given).map_err(|wrong| wrong_settings(wrong, file))?);
+            let settings = Settings::of(given.clone());
+            all.push(settings.map_err(|wrong| wrong_settings(wrong, given, file))?);
         }
         if all.iter().any(|settings| settings.mode == Mode::Off) {
             return Ok(stock);
@@ -167,7 +165,7 @@ fn plan(
         path: config.path(),
         variables: config.variables(),
         loader_variables: config.loader_variables(),
-        file: file.map_or_else(|| "Dockerfile".to_owned(), |file| file.filename.clone()),
+        file: file_name(file).to_owned(),
     };
     Ok(Planned { request, stages: inputs, base })
 }
@@ -219,6 +217,7 @@ impl Stages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Written;
 
     #[test]
     fn a_setting_that_is_not_in_the_file_is_named() {
@@ -226,12 +225,12 @@ mod tests {
             name: "mod".to_owned(),
             value: "off".to_owned(),
             place: Written::Argument,
-            text: "--build-arg MINIMAGE_MOD".to_owned(),
+            text: "--build-arg MINIMAGE_MOD=off".to_owned(),
             lines: (0, 0),
         };
-        let wrong = Settings::of(vec![given]).unwrap_err();
-        let message = wrong_settings(wrong, None).to_string();
-        let expected = "error[unknown-option]: there is no option `mod`\n  where: `--build-arg MINIMAGE_MOD`\n    \
+        let wrong = Settings::of(vec![given.clone()]).unwrap_err();
+        let message = wrong_settings(wrong, vec![given], None).to_string();
+        let expected = "error[unknown-option]: there is no option `mod`\n  where: `--build-arg MINIMAGE_MOD=off`\n    \
             fix: did you mean `mode`?";
         assert_eq!(message, expected);
     }

@@ -1,9 +1,11 @@
 //! What the labels, the build arguments and the `# syntax` line say -> the settings of one image.
 
-use minimage::explain::Choice;
+use minimage::explain::{Choice, Explain, Explanation, Spelling};
 use minimage::glob::Glob;
 use minimage::options::{self, Choices, OptionError};
 use minimage::project::{Flag, Takes};
+use minimage::resolve::named_rules;
+use minimage::rules::Catalogue;
 use minimage::spec::{Search, Selection};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,10 @@ use crate::options::Options;
 
 /// What the build arguments begin with that are for us.
 const ARGUMENT: &str = "MINIMAGE_";
+/// The build argument that says what else the first line could.
+const SYNTAX: &str = "BUILDKIT_SYNTAX";
+/// How many letters of what a client says are shown.
+const SHOWN_MAX: usize = 60;
 /// What the labels begin with that are for us.
 pub(crate) const LABEL: &str = "minimage.";
 
@@ -52,7 +58,7 @@ pub(crate) struct Given {
     pub(crate) name: String,
     pub(crate) value: String,
     pub(crate) place: Written,
-    /// What it is called in messages: what the build file says, or how it is spelled elsewhere.
+    /// What it is called in messages: what the build file says, or what the client or another image does.
     pub(crate) text: String,
     /// The line range, as in [`crate::request::Asked`].
     pub(crate) lines: (i32, i32),
@@ -74,6 +80,28 @@ pub(crate) enum Written {
 }
 
 impl Given {
+    /// Returns where it is said; `file` is the build file's name.
+    pub(crate) fn place(&self, file: &str) -> String {
+        let Self { text, .. } = self;
+        match (self.place, self.lines) {
+            (Written::Label, (0, _)) => format!("`{text}` of an image that this one is built on"),
+            // Where it is declared is not where it is said.
+            (Written::Argument, _) | (_, (0, _)) => format!("`{text}`"),
+            (_, (line, _)) => format!("`{text}` ({file}:{line})"),
+        }
+    }
+
+    /// Returns how options are spelled there; `None` for what is no option there.
+    pub(crate) fn spelling(&self) -> Option<Spelling> {
+        match self.place {
+            Written::Syntax => Some(Spelling::Words),
+            Written::Label => Some(Spelling::Labels),
+            Written::Argument => Some(Spelling::Arguments),
+            Written::Default => Some(Spelling::Defaults),
+            Written::File => None,
+        }
+    }
+
     /// Returns whether it takes back what has been said of its option: a build argument without a value does.
     pub(crate) fn is_empty_argument(&self) -> bool {
         self.place == Written::Argument && self.value.is_empty()
@@ -89,11 +117,11 @@ impl Given {
     }
 }
 
-/// Why settings cannot be used.
+/// Why a setting cannot be used.
 #[derive(Debug)]
 pub(crate) struct Wrong {
     pub(crate) given: Given,
-    pub(crate) error: OptionError,
+    pub(crate) explanation: Explanation,
 }
 
 /// Returns what the build arguments and the `# syntax` line say, and where `instructions` have it; `labels` are those of
@@ -112,14 +140,21 @@ pub(crate) fn given(
         Given { name: name.to_owned(), value, place, text: text.unwrap_or(spelled), lines }
     };
     let mut all: Vec<Given> = Vec::new();
+    let instead = options.value(&format!("build-arg:{SYNTAX}"));
     for (name, value) in words(options.syntax_words()) {
-        let lines = instructions.syntax(&name);
-        all.push(given(&name, value, Written::Syntax, name.clone(), lines));
+        let (spelled, lines) = match instead {
+            Some(line) => (format!("--build-arg {SYNTAX}={:?}", shown(line)), (0, 0)),
+            None => {
+                let line = options.value("cmdline").unwrap_or_default();
+                (format!("# syntax={}", shown(line)), instructions.syntax(&name))
+            }
+        };
+        all.push(given(&name, value, Written::Syntax, spelled, lines));
     }
     for (name, value) in labels {
-        let label = format!("{LABEL}{name}");
-        let lines = instructions.label(&label);
-        all.push(given(&name, value, Written::Label, label, lines));
+        let lines = instructions.label(&format!("{LABEL}{name}"));
+        let spelled = Spelling::Labels.of(&Choice::new(&name, shown(&value)));
+        all.push(given(&name, value, Written::Label, spelled, lines));
     }
     let client = format!("build-arg:{ARGUMENT}");
     let client: Vec<(&str, &str)> = options.with_prefix(&client).collect();
@@ -129,14 +164,25 @@ pub(crate) fn given(
     let is_given = |name: &str| client.iter().any(|(known, _)| *known == name);
     let defaults = defaults.filter(|(name, value)| !value.is_empty() && !is_given(name));
     let defaults = defaults.map(|argument| (argument, Written::Default));
-    for ((name, value), place) in client.iter().map(|argument| (*argument, Written::Argument)).chain(defaults)
+    for ((argument, value), place) in
+        client.iter().map(|argument| (*argument, Written::Argument)).chain(defaults)
     {
-        let argument = format!("{ARGUMENT}{name}");
-        let lines = instructions.argument(&argument);
-        let name = name.to_ascii_lowercase().replace('_', "-");
-        all.push(given(&name, value.to_owned(), place, format!("--build-arg {argument}"), lines));
+        let lines = instructions.argument(&format!("{ARGUMENT}{argument}"));
+        let name = argument.to_ascii_lowercase().replace('_', "-");
+        let spelled = Spelling::Arguments.of(&Choice::new(&name, shown(value)));
+        all.push(given(&name, value.to_owned(), place, spelled, lines));
     }
     all
+}
+
+/// Returns the beginning of `text` that there is room for in a message.
+fn shown(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None if line.len() < text.trim_end().len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
 }
 
 /// Reads `--name=value`, `--name value` and `--switch`, as on the command line; quotes keep blanks.
@@ -182,9 +228,13 @@ impl Settings {
             match settings.set(&given, &mut choices) {
                 Ok(()) if given.is_empty_argument() => settings.take_back(&given.name),
                 Ok(()) => settings.given.push(given),
-                Err(error) => wrong.push(Wrong { given, error }),
+                Err(error) => {
+                    let explained = error.explain().into_iter();
+                    wrong.extend(explained.map(|explanation| Wrong { given: given.clone(), explanation }));
+                }
             }
         }
+        wrong.extend(settings.wrong_rules());
         if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
     }
 
@@ -216,6 +266,25 @@ impl Settings {
             name => options::set(choices, name, value)?,
         }
         Ok(())
+    }
+
+    /// Returns what is wrong with the rules that are named.
+    fn wrong_rules(&self) -> Vec<Wrong> {
+        let mut choices = Choices { search: Search::standard(), selection: Selection::default() };
+        let is_about_rules = |given: &Given| matches!(given.name.as_str(), "with" | "without");
+        // What is broken otherwise, the step finds.
+        if !self.given.iter().any(is_about_rules) || self.apply(&mut choices).is_err() {
+            return Vec::new();
+        }
+        let Ok(rules) = Catalogue::with(&[]) else { return Vec::new() };
+        let Err(errors) = named_rules(&rules, &choices.selection) else { return Vec::new() };
+        let explained = errors.iter().flat_map(Explain::explain);
+        let wrong = explained.filter_map(|explanation| {
+            let choice = explanation.about.as_ref()?;
+            let given = self.given.iter().rfind(|given| given.is(choice))?.clone();
+            Some(Wrong { given, explanation })
+        });
+        wrong.collect()
     }
 
     /// Forgets what has been said of the option `name`.
@@ -256,7 +325,6 @@ fn patterns(given: &Given) -> Result<Vec<Glob>, OptionError> {
 
 #[cfg(test)]
 mod tests {
-    use minimage::explain::Explain;
     use minimage::spec::{CacheSource, DlopenLevel};
 
     use super::*;
@@ -274,8 +342,8 @@ mod tests {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let file = SourceInfo { data: file.as_bytes().to_vec(), ..SourceInfo::default() };
         Settings::of(given(&options, labels, &Instructions::of(Some(&file), None))).map_err(|wrong| {
-            let text = |wrong: &Wrong| {
-                format!("{} {}: {}", wrong.given.lines.0, wrong.given.text, wrong.error.explain()[0])
+            let text = |Wrong { given, explanation }: &Wrong| {
+                format!("{} {}: {}", given.lines.0, given.place("Dockerfile"), explanation)
             };
             wrong.iter().map(text).collect()
         })
@@ -312,29 +380,29 @@ mod tests {
 
     #[test]
     fn what_is_said_has_its_line() {
-        let file = "# syntax=minimage --nss=a\nARG MINIMAGE_WITH=b\nFROM x\nLABEL minimage.without=c\n\
+        let file = "# syntax=minimage --nss=a\nARG MINIMAGE_WITH=tzdata\nFROM x\nLABEL minimage.without=metadata\n\
             ARG MINIMAGE_DLOPEN=none\nARG MINIMAGE_NSS=\nARG OTHER=1\n";
         let found = settings(
             &[("cmdline", "minimage --nss=a"), ("build-arg:MINIMAGE_DLOPEN", "required")],
-            &[("without", "c"), ("nss", "of the base")],
+            &[("without", "metadata"), ("nss", "of the base")],
             file,
         );
         let found = found.unwrap();
         let expected = [
             ("nss", "a", 1),
-            ("without", "c", 4),
+            ("without", "metadata", 4),
             ("nss", "of the base", 0),
             ("dlopen", "required", 5),
-            ("with", "b", 2),
+            ("with", "tzdata", 2),
         ];
         assert_eq!(said(&found), expected);
         let texts: Vec<&str> = found.given.iter().map(|given| given.text.as_str()).collect();
         let expected = [
             "# syntax=minimage --nss=a",
-            "LABEL minimage.without=c",
-            "minimage.nss",
-            "--build-arg MINIMAGE_DLOPEN",
-            "ARG MINIMAGE_WITH=b",
+            "LABEL minimage.without=metadata",
+            "LABEL minimage.nss=\"of the base\"",
+            "--build-arg MINIMAGE_DLOPEN=required",
+            "ARG MINIMAGE_WITH=tzdata",
         ];
         assert_eq!(texts, expected);
     }
@@ -354,39 +422,70 @@ mod tests {
 
     #[test]
     fn an_option_is_found_by_what_it_is_given() {
-        let labels = [("with", "locale=de_DE.UTF-8, nosuch"), ("without", "nosuch"), ("mode", "on")];
-        let found = settings(&[], &labels, "").unwrap();
-        let name = |name: &str, value: &str| {
-            let given = found.given.iter().find(|given| given.is(&Choice::new(name, value)));
-            given.map(|given| given.text.as_str())
+        let given = |name: &str, value: &str| {
+            let (name, value) = (name.to_owned(), value.to_owned());
+            Given { name, value, place: Written::Label, text: String::new(), lines: (0, 0) }
         };
-        assert_eq!(name("with", "nosuch"), Some("minimage.with"));
-        assert_eq!(name("with", "locale"), Some("minimage.with"));
-        assert_eq!(name("with", "locale=de_DE.UTF-8"), Some("minimage.with"));
-        assert_eq!(name("without", "nosuch"), Some("minimage.without"));
-        assert_eq!(name("with", "de_DE.UTF-8"), None);
+        let with = given("with", "locale=de_DE.UTF-8, nosuch");
+        for (name, value, expected) in [
+            ("with", "nosuch", true),
+            ("with", "locale", true),
+            ("with", "locale=de_DE.UTF-8", true),
+            ("with", "de_DE.UTF-8", false),
+            ("without", "nosuch", false),
+        ] {
+            assert_eq!(with.is(&Choice::new(name, value)), expected, "{name} {value}");
+        }
+        assert!(given("without", "nosuch").is(&Choice::new("without", "nosuch")));
     }
 
     #[test]
     fn all_that_is_wrong_is_told_with_what_was_written() {
         let wrong = settings(
-            &[("cmdline", "minimage incldue=/x"), ("build-arg:MINIMAGE_DLOPEN", "sometimes")],
-            &[("mode", "maybe")],
-            "# syntax=minimage incldue=/x\nARG MINIMAGE_NSS=$x\nFROM x\nLABEL minimage.mode=maybe\n",
+            &[
+                ("cmdline", "minimage incldue=/x"),
+                ("build-arg:MINIMAGE_DLOPEN", "sometimes"),
+                ("build-arg:MINIMAGE_WITH", "locale,tzdaat"),
+            ],
+            &[("mode", "maybe"), ("without", "metdata"), ("with", "foo bar")],
+            "# syntax=minimage incldue=/x\nARG MINIMAGE_NSS=$x\nFROM x\nLABEL minimage.mode=maybe\n\
+                LABEL minimage.with=\"foo bar\"\n",
         );
         assert_eq!(
             wrong.unwrap_err(),
             [
-                "1 # syntax=minimage incldue=/x: error[unknown-option]: there is no option `incldue`\n    \
+                "1 `# syntax=minimage incldue=/x` (Dockerfile:1): error[unknown-option]: there is no option `incldue`\n    \
                     fix: did you mean `include`?",
-                "4 LABEL minimage.mode=maybe: error[bad-option]: `mode` cannot be `maybe`\n    \
+                "4 `LABEL minimage.mode=maybe` (Dockerfile:4): error[bad-option]: `mode` cannot be `maybe`\n    \
                     fix: write `on` or `off`",
-                "0 --build-arg MINIMAGE_DLOPEN: error[bad-option]: `dlopen` cannot be `sometimes`\n    \
+                "0 `--build-arg MINIMAGE_DLOPEN=sometimes`: error[bad-option]: `dlopen` cannot be `sometimes`\n    \
                     fix: write `none`, `required`, `recommended` or `suggested`",
-                "2 ARG MINIMAGE_NSS=$x: error[bad-option]: `nss` cannot be `$x`\n    \
+                "2 `ARG MINIMAGE_NSS=$x` (Dockerfile:2): error[bad-option]: `nss` cannot be `$x`\n    \
                     fix: write the value itself, or a label with the variable",
+                "0 `LABEL minimage.without=metdata` of an image that this one is built on: error[unknown-rule]: there is \
+                    no rule called `metdata`\n  where: `--without metdata`\n    fix: did you mean `metadata`?",
+                "5 `LABEL minimage.with=\"foo bar\"` (Dockerfile:5): error[unknown-rule]: there is no rule called \
+                    `foo bar`\n  where: `--with foo bar`\n    fix: write `--with foo --with bar`",
+                "0 `--build-arg MINIMAGE_WITH=locale,tzdaat`: error[usage]: the rule `locale` does not say which\n  \
+                    where: `--with locale`\n    fix: write `--with locale=NAME`",
+                "0 `--build-arg MINIMAGE_WITH=locale,tzdaat`: error[unknown-rule]: there is no rule called `tzdaat`\n  \
+                    where: `--with tzdaat`\n    fix: did you mean `tzdata`?",
             ]
         );
+    }
+
+    #[test]
+    fn what_stands_instead_of_the_first_line_is_told() {
+        let long = format!("minimage --allow-missing=a --nss={}", "x".repeat(100));
+        let options = [("cmdline", long.as_str()), ("build-arg:BUILDKIT_SYNTAX", long.as_str())];
+        let found = settings(&options, &[], "# syntax=minimage --nss=a\nFROM x\n").unwrap();
+        let places: Vec<String> = found.given.iter().map(|given| given.place("Dockerfile")).collect();
+        let shown = format!("--nss={}…", "x".repeat(60 - "minimage --allow-missing=a --nss=".len()));
+        let expected = format!("`--build-arg BUILDKIT_SYNTAX=\"minimage --allow-missing=a {shown}\"`");
+        assert_eq!(places, [expected.clone(), expected]);
+        let found = settings(&options[..1], &[], "FROM x\n").unwrap();
+        let expected = format!("`# syntax=minimage --allow-missing=a {shown}`");
+        assert_eq!(found.given[0].place("Dockerfile"), expected);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use minimage::closure::Closure;
-use minimage::explain::Spelling;
 use minimage::layer::LayerPlan;
 use minimage::path::RootPath;
 use minimage::report::Report;
@@ -16,6 +15,7 @@ use minimage::rootfs::{HostRootfs, Kind, Rootfs, RootfsError};
 use minimage::roots::Origin;
 use minimage::summary::{left_out, size};
 
+use crate::blame::Said;
 use crate::minimise::EVERY_IMAGE;
 
 /// Of how many trees it is said how large they are.
@@ -114,7 +114,7 @@ pub(crate) fn lines(
     closure: &Closure,
     report: &Report,
     counts: Vec<Count>,
-    spelling: Spelling,
+    said: &Said<'_>,
 ) -> Vec<String> {
     let mut all = Amount::default();
     let mut of_roots: BTreeMap<String, Amount> = BTreeMap::new();
@@ -123,7 +123,7 @@ pub(crate) fn lines(
     for entry in planned.filter(|entry| entry.node.kind == Kind::File && entry.hard_link_to.is_none()) {
         let bytes = entry.node.size;
         all.add(bytes);
-        of_roots.entry(asked_by(closure.origin(&entry.path), spelling)).or_default().add(bytes);
+        of_roots.entry(asked_by(closure.origin(&entry.path), said)).or_default().add(bytes);
         files.push((bytes, &entry.path));
     }
     let mut counted: Vec<(Amount, String)> = counts.into_iter().map(Count::finish).collect();
@@ -138,7 +138,7 @@ pub(crate) fn lines(
     if all.files > 1 {
         lines.push(format!("largest: {}", largest.collect::<Vec<_>>().join(", ")));
     }
-    lines.extend(left_out(report, LEFT_OUT_MAX, spelling));
+    lines.extend(left_out(report, LEFT_OUT_MAX, said.spelling));
     lines
 }
 
@@ -160,10 +160,10 @@ fn of_each(of_roots: BTreeMap<String, Amount>) -> Vec<String> {
 }
 
 /// Returns what the user said at `origin`, in short.
-fn asked_by(origin: Option<&Origin>, spelling: Spelling) -> String {
+fn asked_by(origin: Option<&Origin>, said: &Said<'_>) -> String {
     let text = match origin {
         Some(Origin::Line { text, .. } | Origin::Argument(text)) => text.clone(),
-        Some(Origin::Choice(choice)) => spelling.of(choice),
+        Some(Origin::Choice(choice)) => said.shown(choice),
         None => EVERY_IMAGE.to_owned(),
     };
     match text.char_indices().nth(TEXT_MAX) {
@@ -182,6 +182,7 @@ mod tests {
     use std::fs;
 
     use minimage::closure::{Cause, Demand};
+    use minimage::explain::{Choice, Spelling};
     use minimage::layer;
     use minimage::path::RawPath;
     use minimage::report::{HintRecord, LeftOutRecord};
@@ -189,6 +190,7 @@ mod tests {
     use minimage::spec::Layering;
 
     use super::*;
+    use crate::settings::{Given, Written};
 
     fn root(line: u32, text: &str) -> Cause {
         Cause::Root(Origin::Line { file: "Dockerfile".to_owned(), line, text: text.to_owned() })
@@ -202,7 +204,13 @@ mod tests {
     #[test]
     fn what_each_root_brings_is_said_once() {
         let (large, small) = ("x".repeat(2_500_000), "y".repeat(1_200));
-        let files = [("/bin/a", &*large), ("/bin/b", "b"), ("/lib/l.so", &*small), ("/etc/passwd", "root")];
+        let files = [
+            ("/bin/a", &*large),
+            ("/bin/b", "b"),
+            ("/lib/l.so", &*small),
+            ("/etc/passwd", "root"),
+            ("/etc/zone", "UTC"),
+        ];
         let rootfs = MemoryRootfs::from(("stage", &files[..]));
         let mut closure = Closure::new();
         let mut take = |path: &str, cause: Cause| {
@@ -214,6 +222,7 @@ mod tests {
         take("/lib/l.so", Cause::Needed { by: by("/bin/b"), soname: b"l.so".to_vec() });
         take("/lib/l.so", Cause::Needed { by: by("/bin/a"), soname: b"l.so".to_vec() });
         take("/etc/passwd", Cause::Layout);
+        take("/etc/zone", Cause::Root(Origin::Choice(Choice::new("with", "tzdata"))));
         let plan = layer::plan(&closure, Layering::Single);
         let report = Report {
             demands: Vec::new(),
@@ -233,7 +242,7 @@ mod tests {
         };
         let directory = std::env::temp_dir().join(format!("minimage-count-{}", std::process::id()));
         fs::create_dir_all(directory.join("below")).unwrap();
-        for name in ["1", "2", "3", "below/4", "below/5"] {
+        for name in ["1", "2", "3", "4", "below/5", "below/6"] {
             fs::write(directory.join(name), "12345").unwrap();
         }
         let count = Count::start(directory.clone(), "stage build");
@@ -242,15 +251,24 @@ mod tests {
         }
         fs::remove_dir_all(directory).unwrap();
         let expected = "\
-stage last: 4 files, 2.5 MB; stage build has 5 files, 25 bytes
+stage last: 5 files, 2.5 MB; stage build has 6 files, 30 bytes
   CMD [\"/bin/a\"]                                       1 file, 2.5 MB
   COPY --from=build /bin/b /bin/c /bin/d /bin/e /bin…  2 files, 1.2 kB
   every image                                          1 file, 4 bytes
+  --build-arg MINIMAGE_WITH=tzdata                     1 file, 3 bytes
 largest: `/bin/a` 2.5 MB, `/lib/l.so` 1.2 kB, `/etc/passwd` 4 bytes
 left out (suggested): `tzdata`, `nss`; to take them: LABEL minimage.with=tzdata,nss
 left out (script): 2 scripts such as `/x`; to take them: LABEL minimage.include=PROGRAM
 left out as well: 1 sensitive file, 1 library that is only named in data";
-        let found = lines("stage last", &plan, &closure, &report, vec![count], Spelling::Labels);
+        let argument = Given {
+            name: "with".to_owned(),
+            value: "tzdata".to_owned(),
+            place: Written::Argument,
+            text: "--build-arg MINIMAGE_WITH=tzdata".to_owned(),
+            lines: (0, 0),
+        };
+        let said = Said { given: vec![argument], spelling: Spelling::Labels, file: "Dockerfile" };
+        let found = lines("stage last", &plan, &closure, &report, vec![count], &said);
         assert_eq!(found.join("\n"), expected);
     }
 }

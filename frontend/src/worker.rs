@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::blame::{self, Said};
 use crate::closure::{ClosureError, Wants, Within, closure};
 use crate::minimise::{self, MinimiseError, Minimised};
-use crate::project::{self, Project};
+use crate::project::Project;
 use crate::request::{
     self, Asked, BASE, CONFIG, Finding, META, OUTCOME, OUTPUT, Outcome, ProjectRequest, REPORT, Request,
     STAGES, StageKind, TARGET,
@@ -115,8 +115,11 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
         Err(problems) => return finish(&Outcome { problems, warnings: Vec::new() }),
     };
     let mut outcome = Outcome { problems: Vec::new(), warnings };
-    let said =
-        Said { given: settings.iter().map(project::given).collect(), spelling: Spelling::Keys, file: &file };
+    let said = Said {
+        given: settings.into_iter().map(|told| told.given).collect(),
+        spelling: Spelling::Keys,
+        file: &file,
+    };
     let wants = Wants { choices, rules: Catalogue::with(&rules)?, user: edits.user.clone(), said };
     let borrowed: Vec<(&Asked, Root)> = roots.iter().map(|(asked, root)| (asked, root.clone())).collect();
     let within = Within { rootfs: &source, name: TreeName::Source };
@@ -142,7 +145,7 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
     let plan = layer::plan(&resolution.closure, Layering::Single);
     let report = Report::new(&from, &resolution, &plan, Spelling::Keys);
     write(&source, &report, &plan, epoch, &mut outcome)?;
-    say(&summary::lines(&file, &plan, &resolution.closure, &report, counts, Spelling::Keys).join("\n"));
+    say(&summary::lines(&file, &plan, &resolution.closure, &report, counts, &wants.said).join("\n"));
     finish(&outcome)
 }
 
@@ -187,7 +190,7 @@ fn write_minimised(
         Base::Keep => format!("on top of {}", request.target),
         Base::Minimise => request.target.clone(),
     };
-    let lines = summary::lines(&name, &plan, &resolution.closure, &report, counts, Spelling::Labels);
+    let lines = summary::lines(&name, &plan, &resolution.closure, &report, counts, &minimise::said(request));
     say(&lines.join("\n"));
     Ok(())
 }

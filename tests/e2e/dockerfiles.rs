@@ -89,7 +89,8 @@ const BROKEN: [Broken; 11] = [
     Broken {
         name: "unknown-label",
         lines: &["3 | >>> LABEL minimage.wiht=\"tzdata\""],
-        message: "InvalidArgument: error[unknown-option]: there is no option `wiht`\n    fix: did you mean `with`?\n",
+        message: "InvalidArgument: error[unknown-option]: there is no option `wiht`\n  \
+            where: `LABEL minimage.wiht=\"tzdata\"` (Dockerfile:3)\n    fix: did you mean `with`?\n",
     },
     Broken {
         name: "wrong-rule",
@@ -114,12 +115,14 @@ const BROKEN: [Broken; 11] = [
     Broken {
         name: "bad-mode",
         lines: &["3 | >>> LABEL minimage.mode=\"sometimes\""],
-        message: "InvalidArgument: error[bad-option]: `mode` cannot be `sometimes`\n    fix: write `on` or `off`\n",
+        message: "InvalidArgument: error[bad-option]: `mode` cannot be `sometimes`\n  \
+            where: `LABEL minimage.mode=\"sometimes\"` (Dockerfile:3)\n    fix: write `on` or `off`\n",
     },
     Broken {
         name: "syntax-words",
         lines: &["1 | >>> # syntax=minimage --dlopen=sometimes"],
-        message: "InvalidArgument: error[bad-option]: `dlopen` cannot be `sometimes`\n    \
+        message: "InvalidArgument: error[bad-option]: `dlopen` cannot be `sometimes`\n  \
+            where: `# syntax=minimage --dlopen=sometimes` (Dockerfile:1)\n    \
             fix: write `none`, `required`, `recommended` or `suggested`\n",
     },
     Broken {
