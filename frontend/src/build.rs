@@ -21,6 +21,7 @@ use crate::proto::{
     SourceInfo, Status, WarnRequest, put, value,
 };
 use crate::request::{self, Finding, META, OUTCOME, OUTPUT, Outcome};
+use crate::variables::{Variables, of_platform};
 
 /// What clients call the directory with the build file.
 pub(crate) const LOCAL: &str = "dockerfile";
@@ -325,6 +326,17 @@ impl<'a> Build<'a> {
             ..SolveRequest::default()
         })?;
         Ok(result.reference.unwrap_or_default())
+    }
+
+    /// Returns the variables that the build file can name for an image for `target`: the client's arguments, and what the
+    /// stock frontend says of platforms.
+    pub(crate) fn variables(&self, target: &Platform) -> Variables {
+        let client = self.options.with_prefix("build-arg:");
+        let mut variables: Variables =
+            client.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        variables.extend(of_platform("TARGET", target));
+        variables.extend(of_platform("BUILD", &self.platform()));
+        variables
     }
 
     /// Returns the machine that builds.

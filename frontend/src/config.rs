@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::instructions::Instructions;
+use crate::proto::Platform;
 use crate::request::{Asked, What};
 use crate::settings::{Given, LABEL, Written};
 
@@ -41,6 +42,13 @@ impl ImageConfig {
     fn words(&self, key: &str) -> Vec<String> {
         let words = self.runtime(key).and_then(Value::as_array).into_iter().flatten();
         words.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// Returns the platform that the image is for: its operating system, architecture and variant.
+    pub(crate) fn platform(&self) -> Platform {
+        let text = |key: &str| self.0.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (os, architecture, variant) = (text("os"), text("architecture"), text("variant"));
+        Platform { os, architecture, variant, ..Platform::default() }
     }
 
     /// Takes the labels that are for us, without their prefix, in the order of their names.

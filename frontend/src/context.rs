@@ -5,7 +5,7 @@ use prost::Message;
 use crate::build::{Build, LOCAL, ServeError};
 use crate::llb::{Graph, LlbError, PartKind};
 use crate::options::OF_DOCKERFILE;
-use crate::proto::{Definition, put};
+use crate::proto::{Definition, SourceInfo, put};
 
 /// What we call a place that is far away, and how all of it is copied, which is never done.
 const REMOTE: (&str, &str) = ("context:project", "FROM scratch\nCOPY --from=project / /\n");
@@ -55,6 +55,22 @@ impl<'a> Context<'a> {
         let contents = paths.iter().map(read).collect::<Result<_, _>>()?;
         Ok((definition, contents))
     }
+}
+
+/// Returns the build file `name` of `build`, in `language`, and how it is loaded.
+pub(crate) fn build_file(
+    build: &Build<'_>,
+    context: &Context<'_>,
+    name: &str,
+    language: &str,
+) -> Result<SourceInfo, ServeError> {
+    let (definition, contents) = context.read(build, &[name.to_owned()])?;
+    Ok(SourceInfo {
+        filename: name.to_owned(),
+        data: contents.into_iter().next().unwrap_or_default(),
+        definition: Some(definition.encode_to_vec()),
+        language: language.to_owned(),
+    })
 }
 
 /// Returns the definition of the tree at `place`, a repository or an archive: the stock frontend knows all their spellings.

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use crate::proto::SourceInfo;
+use crate::variables::{Variables, expanded};
 
 /// The instructions of a build file, so far as messages need them: where each starts and ends, and in which stage.
 pub(crate) struct Instructions<'a> {
@@ -12,8 +13,19 @@ pub(crate) struct Instructions<'a> {
     /// What goes on in the next line at the end of one.
     escape: char,
     instructions: Vec<Instruction<'a>>,
+    /// The stages, the first one first.
+    all_stages: Vec<Stage>,
     /// The stage that the image is of, and those that it is built on, by the places of their instructions.
     stages: Vec<Range<usize>>,
+}
+
+/// One stage.
+struct Stage {
+    /// Its instructions, by their places.
+    instructions: Range<usize>,
+    name: Option<String>,
+    /// The number of the stage that it is built on, if that is one.
+    base: Option<usize>,
 }
 
 /// One instruction: its words, and its first and last line from 0.
@@ -31,12 +43,120 @@ impl Instruction<'_> {
 impl<'a> Instructions<'a> {
     /// Returns the instructions of `file`, of which the stage `target` is built; the last one, if there is none.
     pub(crate) fn of(file: Option<&'a SourceInfo>, target: Option<&str>) -> Self {
+        Self::of_build(file, target, &[])
+    }
+
+    /// Returns the same for a build with the variables `given`, which count more than what the file has for them.
+    pub(crate) fn of_build(
+        file: Option<&'a SourceInfo>,
+        target: Option<&str>,
+        given: &[(String, String)],
+    ) -> Self {
         let text = file.and_then(|file| std::str::from_utf8(&file.data).ok()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let escape = escape(&lines);
         let instructions = instructions(&lines, escape);
-        let stages = chain(&instructions, target.filter(|target| !target.is_empty()));
-        Self { lines, escape, instructions, stages }
+        let mut read = Self { lines, escape, instructions, all_stages: Vec::new(), stages: Vec::new() };
+        read.all_stages = read.stages(&read.variables(given));
+        let target = target.filter(|target| !target.is_empty());
+        let target = match target {
+            Some(target) => read.stage(target, read.all_stages.len()),
+            None => read.all_stages.len().checked_sub(1),
+        };
+        let base = |stage: &usize| read.all_stages.get(*stage)?.base;
+        let chain = std::iter::successors(target, base);
+        read.stages = chain.filter_map(|at| Some(read.all_stages.get(at)?.instructions.clone())).collect();
+        read
+    }
+
+    /// Returns the variables that `FROM` knows: those `given`, as far as they are declared before all stages, and what the
+    /// file has for the others.
+    fn variables(&self, given: &[(String, String)]) -> Variables {
+        // Those of the platform need no declaration.
+        let is_of_platform = |(name, _): &&(String, String)| {
+            name.starts_with("TARGET") || name.starts_with("BUILD") && !name.starts_with("BUILDKIT_")
+        };
+        let mut known: Variables = given.iter().filter(is_of_platform).cloned().collect();
+        let before = self.instructions.iter().take_while(|instruction| !instruction.is("FROM"));
+        for instruction in before.filter(|instruction| instruction.is("ARG")) {
+            for word in split(&self.body(instruction)) {
+                let (name, default) = match word.split_once('=') {
+                    Some((name, default)) => (name, expanded(default, &known)),
+                    None => (word.as_str(), None),
+                };
+                let said = given.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+                if let Some(value) = said.or(default) {
+                    known.insert(0, (name.to_owned(), value));
+                }
+            }
+        }
+        known
+    }
+
+    /// Returns the stages, whose bases are named with `variables`.
+    fn stages(&self, variables: &[(String, String)]) -> Vec<Stage> {
+        let starts = (0..self.instructions.len()).filter(|at| self.instructions[*at].is("FROM"));
+        let starts: Vec<usize> = starts.collect();
+        let mut stages: Vec<Stage> = Vec::new();
+        for (number, start) in starts.iter().enumerate() {
+            let words = self.instructions[*start].words.iter().skip(1);
+            let mut words = words.filter(|word| !word.starts_with("--"));
+            let base = words.next().and_then(|word| expanded(word.trim_matches(['"', '\'']), variables));
+            let name = words.nth(1).map(|name| (*name).to_owned());
+            let end = starts.get(number + 1).copied().unwrap_or(self.instructions.len());
+            let base = base.and_then(|base| named(&stages, &base));
+            stages.push(Stage { instructions: *start..end, name, base });
+        }
+        stages
+    }
+
+    /// Returns the number of the stage before number `before` that is called `name`, or has this number.
+    fn stage(&self, name: &str, before: usize) -> Option<usize> {
+        let before = self.all_stages.get(..before)?;
+        named(before, name).or(name.parse().ok().filter(|number| *number < before.len()))
+    }
+
+    /// Returns the labels whose names begin with `prefix` of stages that things are only copied from: where each is, and
+    /// what its stage is called.
+    pub(crate) fn labels_elsewhere(&self, prefix: &str) -> Vec<((i32, i32), String)> {
+        let is_of_target = |stage: &Stage| self.stages.contains(&stage.instructions);
+        let mut open: Vec<usize> = (0..self.all_stages.len()).collect();
+        open.retain(|at| is_of_target(&self.all_stages[*at]));
+        let mut reached: Vec<usize> = Vec::new();
+        while let Some(at) = open.pop() {
+            if reached.contains(&at) {
+                continue;
+            }
+            reached.push(at);
+            let stage = &self.all_stages[at];
+            open.extend(stage.base);
+            let instructions = self.instructions[stage.instructions.clone()].iter();
+            let options = instructions.flat_map(|instruction| {
+                instruction.words.iter().skip(1).take_while(|word| word.starts_with("--"))
+            });
+            let options = options.flat_map(|word| word.split(','));
+            let names = options.filter_map(|option| option.trim_start_matches('-').strip_prefix("from="));
+            open.extend(names.filter_map(|name| self.stage(name, at)));
+        }
+        reached.sort_unstable();
+        let mut found = Vec::new();
+        for at in reached {
+            let stage = &self.all_stages[at];
+            if is_of_target(stage) {
+                continue;
+            }
+            let name = stage.name.clone().unwrap_or_else(|| format!("stage-{at}"));
+            let instructions = self.instructions[stage.instructions.clone()].iter();
+            for instruction in instructions.filter(|instruction| instruction.is("LABEL")) {
+                let words = split(&self.body(instruction));
+                for label in words.iter().filter(|word| word.starts_with(prefix)) {
+                    let label = label.split('=').next().unwrap_or_default();
+                    let lines = self.line_of(instruction, label);
+                    found.extend(lines.map(|lines| (lines, name.clone())));
+                }
+            }
+        }
+        found
     }
 
     /// Returns the lines of the instruction `keyword` that counts; zeros if there is none, as with one of the base image.
@@ -94,6 +214,13 @@ impl<'a> Instructions<'a> {
 
     /// Returns the last line of an instruction `keyword` among `range` that has the whole word `name`.
     fn line_in(&self, range: &Range<usize>, keyword: &str, name: &str) -> Option<(i32, i32)> {
+        let instructions = self.instructions.get(range.clone()).into_iter().flatten().rev();
+        let mut instructions = instructions.filter(|instruction| instruction.is(keyword));
+        instructions.find_map(|instruction| self.line_of(instruction, name))
+    }
+
+    /// Returns the last line of `instruction` that has the whole word `name`.
+    fn line_of(&self, instruction: &Instruction<'_>, name: &str) -> Option<(i32, i32)> {
         let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
         let has_name = |line: &str| {
             line.match_indices(name).any(|(at, _)| {
@@ -101,11 +228,9 @@ impl<'a> Instructions<'a> {
                 !before.ends_with(is_of_name) && !after.starts_with(is_of_name)
             })
         };
-        let instructions = self.instructions.get(range.clone()).into_iter().flatten().rev();
-        let lines = instructions
-            .filter(|instruction| instruction.is(keyword))
-            .flat_map(|Instruction { lines: (first, last), .. }| (*first..=*last).rev());
-        let index = lines.into_iter().find(|index| self.lines.get(*index).is_some_and(|it| has_name(it)))?;
+        let (first, last) = instruction.lines;
+        let index =
+            (first..=last).rev().find(|index| self.lines.get(*index).is_some_and(|it| has_name(it)))?;
         Some((number(index), number(index)))
     }
 
@@ -188,32 +313,10 @@ fn escape(lines: &[&str]) -> char {
     directives.filter_map(of_escape).next().unwrap_or('\\')
 }
 
-/// Returns where the instructions of the stage `target` are, which is the last one if there is none, and those of the
-/// stages that it is built on, the nearest first.
-fn chain(instructions: &[Instruction<'_>], target: Option<&str>) -> Vec<Range<usize>> {
-    let starts: Vec<usize> = (0..instructions.len()).filter(|at| instructions[*at].is("FROM")).collect();
-    // What it is built on, and its name.
-    let names = |stage: usize| {
-        let words = instructions[starts[stage]].words.iter().skip(1);
-        let mut words = words.filter(|word| !word.starts_with("--"));
-        (words.next().copied(), words.nth(1).copied())
-    };
-    let named = |name: &str, before: usize| {
-        let is_named = |stage: &usize| names(*stage).1.is_some_and(|known| known.eq_ignore_ascii_case(name));
-        (0..before).rev().find(is_named)
-    };
-    let mut stage = match target {
-        Some(target) => {
-            named(target, starts.len()).or(target.parse().ok().filter(|stage| *stage < starts.len()))
-        }
-        None => starts.len().checked_sub(1),
-    };
-    let mut chain = Vec::new();
-    while let Some(at) = stage {
-        chain.push(starts[at]..starts.get(at + 1).copied().unwrap_or(instructions.len()));
-        stage = names(at).0.and_then(|base| named(base, at));
-    }
-    chain
+/// Returns the number of the last one of `stages` that is called `name`.
+fn named(stages: &[Stage], name: &str) -> Option<usize> {
+    let is_named = |stage: &Stage| stage.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(name));
+    stages.iter().rposition(is_named)
 }
 
 /// Splits at blanks outside of quotes.
@@ -263,6 +366,43 @@ mod tests {
         ] {
             assert_eq!(Instructions::of(Some(&file), target).last(keyword), lines, "{target:?} {keyword}");
         }
+    }
+
+    #[test]
+    fn a_stage_is_built_on_what_variables_name() {
+        let file = file(
+            "ARG BASE=one\nARG DEEP=${BASE}\nFROM x AS one\nUSER 1\nARG MINIMAGE_NSS=1\nFROM x AS two-arm64\nUSER 2\n\
+            FROM ${DEEP:-none} AS a\nFROM \"two-$TARGETARCH\" AS b\nFROM $UNKNOWN\n",
+        );
+        let variables = |pairs: &[(&str, &str)]| -> Variables {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        for (target, given, line) in [
+            ("a", variables(&[]), 4),
+            ("a", variables(&[("BASE", "two-arm64")]), 7),
+            ("b", variables(&[("TARGETARCH", "arm64")]), 7),
+            ("b", variables(&[("TARGETARCH", "amd64")]), 0),
+            ("4", variables(&[("UNKNOWN", "one")]), 0),
+        ] {
+            let instructions = Instructions::of_build(Some(&file), Some(target), &given);
+            assert_eq!(instructions.last("USER").0, line, "{target} {given:?}");
+        }
+        let defaults = Instructions::of(Some(&file), Some("a")).defaults();
+        assert!(defaults.contains(&("MINIMAGE_NSS".to_owned(), "1".to_owned())), "{defaults:?}");
+    }
+
+    #[test]
+    fn labels_of_stages_that_are_only_copied_from_are_found() {
+        let file = file(
+            "FROM x AS own\nLABEL minimage.with=1\nFROM x AS deep\nLABEL a=b \\\n  minimage.with=2\nFROM deep\n\
+            LABEL minimage.nss 3\nFROM x AS mounted\nLABEL \"minimage.mode\"=on\nFROM x AS other\n\
+            LABEL minimage.with=4\nFROM own\nCOPY --from=2 /a /b\n\
+            RUN --mount=type=bind,from=mounted,target=/m true\nLABEL minimage.with=5\n",
+        );
+        let found = Instructions::of(Some(&file), None).labels_elsewhere("minimage.");
+        let expected = [(5, "deep"), (7, "stage-2"), (9, "mounted")];
+        assert_eq!(found, expected.map(|(line, name)| ((line, line), name.to_owned())));
+        assert!(Instructions::of(Some(&file), Some("mounted")).labels_elsewhere("minimage.").is_empty());
     }
 
     #[test]

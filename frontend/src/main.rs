@@ -4,6 +4,7 @@
 mod proto;
 mod gateway;
 mod options;
+mod variables;
 mod instructions;
 mod settings;
 mod request;

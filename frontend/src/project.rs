@@ -15,7 +15,7 @@ use minimage::spec::{
 use crate::blame::{self, Said, range};
 use crate::build::{Build, Minimised, ServeError, StockImage, Task, words};
 use crate::config::ImageConfig;
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::gateway::GatewayError;
 use crate::instructions::Instructions;
 use crate::options::OF_DOCKERFILE;
@@ -23,15 +23,13 @@ use crate::proto::{Reference, SolveResult, SourceInfo, put};
 use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, Told, What};
 use crate::settings::{self, Given, Written};
 
-use prost::Message;
-
 /// The key for files of rules.
 const RULES: &str = "rules";
 
 /// Builds what the project file `name` says.
 pub(crate) fn build(build: &Build<'_>, name: &str) -> Result<SolveResult, ServeError> {
     let context = Context::of(build)?;
-    let file = load(build, &context, name)?;
+    let file = context::build_file(build, &context, name, "TOML")?;
     let findings =
         |problems: Vec<Finding>| ServeError::Findings(Box::new(blame::status(&problems, Some(&file))));
     let settings = settings(build, &file).map_err(findings)?;
@@ -78,17 +76,6 @@ fn minimised(build: &Build<'_>, stock: StockImage, request: ProjectRequest) -> R
     let mut config = ImageConfig::parse(&config)?;
     config.replace_layers(epoch, 1);
     Ok((build.solve(graph.definition_of(&tree))?, config))
-}
-
-/// Returns the project file `name`, and how it was loaded.
-fn load(build: &Build<'_>, context: &Context<'_>, name: &str) -> Result<SourceInfo, ServeError> {
-    let (definition, contents) = context.read(build, &[name.to_owned()])?;
-    Ok(SourceInfo {
-        filename: name.to_owned(),
-        data: contents.into_iter().next().unwrap_or_default(),
-        definition: Some(definition.encode_to_vec()),
-        language: "TOML".to_owned(),
-    })
 }
 
 /// Returns the rules in the files that `settings` of the project file `file` name, which lie beside it, with names for

@@ -6,6 +6,7 @@ use minimage::spec::Epoch;
 use crate::blame::{self, Said, lines, range};
 use crate::build::{Build, Minimised, STOCK, ServeError, StockImage, Task, words};
 use crate::config::ImageConfig;
+use crate::context::{self, Context};
 use crate::gateway::Gateway;
 use crate::instructions::Instructions;
 use crate::llb::{Graph, PartKind};
@@ -13,7 +14,7 @@ use crate::options::Options;
 use crate::project;
 use crate::proto::{Copy, Input, Reference, SolveRequest, SolveResult, SourceInfo};
 use crate::request::{Asked, BASE, Copied, Finding, Request, STAGES, Stage, StageKind, TARGET, What};
-use crate::settings::{self, Base, Given, Mode, Settings, Wrong};
+use crate::settings::{self, Base, Given, LABEL, Mode, Settings, Wrong};
 
 /// Builds what `options` ask for.
 pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult, ServeError> {
@@ -41,6 +42,21 @@ fn wrong_settings(wrong: Vec<Wrong>, given: Vec<Given>, file: Option<&SourceInfo
     ServeError::Findings(Box::new(blame::status(&findings, file)))
 }
 
+/// Returns the warnings about labels that count for nothing, as `instructions` have them in stages of which the target
+/// has only copies.
+fn labels_elsewhere(instructions: &Instructions<'_>) -> Vec<Finding> {
+    let elsewhere = instructions.labels_elsewhere(LABEL).into_iter();
+    let finding = |(lines, stage): ((i32, i32), String)| {
+        let text = instructions.text(lines).unwrap_or_default();
+        let text = format!(
+            "`{text}` counts for nothing: from stage {stage} the target only copies; write it in the target, or in what \
+            that is built on"
+        );
+        Finding { lines, text }
+    };
+    elsewhere.map(finding).collect()
+}
+
 /// Returns what messages call the build file.
 fn file_name(file: Option<&SourceInfo>) -> &str {
     file.map_or("Dockerfile", |file| &file.filename)
@@ -50,19 +66,39 @@ impl Build<'_> {
     /// Returns the result whose images, one for each platform, are what is left of those of `stock`.
     fn minimised(&self, stock: SolveResult) -> Result<SolveResult, ServeError> {
         let mut images = self.images(&stock)?;
+        if images.iter().any(|image| image.graph.build_file().is_none())
+            && let Some(file) = self.build_file()
+        {
+            let without = images.iter_mut().filter(|image| image.graph.build_file().is_none());
+            without.for_each(|image| image.graph.show(file.clone()));
+        }
         let mut all = Vec::new();
+        let mut warnings: Vec<Finding> = Vec::new();
         for image in &mut images {
             let file = image.graph.build_file();
-            let instructions = Instructions::of(file, self.options.value("target"));
+            let variables = self.variables(&image.config.platform());
+            let instructions = Instructions::of_build(file, self.options.value("target"), &variables);
             let given = settings::given(self.options, image.config.take_settings(), &instructions);
             let settings = Settings::of(given.clone());
             all.push(settings.map_err(|wrong| wrong_settings(wrong, given, file))?);
+            warnings.extend(labels_elsewhere(&instructions));
         }
         if all.iter().any(|settings| settings.mode == Mode::Off) {
             return Ok(stock);
         }
+        warnings.sort();
+        warnings.dedup();
+        self.warn(&warnings, images.first().and_then(|image| image.graph.build_file()))?;
         let mut all = all.into_iter();
         self.result(&stock, images, |image| self.image(image, all.next().unwrap_or_default()))
+    }
+
+    /// Returns the build file of which no operation is: a target that is only an image that the client passes in, say. It
+    /// is for messages, so it need not be where we look.
+    fn build_file(&self) -> Option<SourceInfo> {
+        let name = self.options.value("filename").unwrap_or("Dockerfile");
+        let context = Context::of(self).ok()?;
+        context::build_file(self, &context, name, "Dockerfile").ok()
     }
 
     /// Returns what is left of one image.
@@ -90,8 +126,7 @@ impl Build<'_> {
         settings: Settings,
     ) -> Result<Reference, ServeError> {
         let base_is = settings.base;
-        let Planned { request, stages, base } =
-            plan(&graph, head, self.options.value("target"), config, epoch, settings)?;
+        let Planned { request, stages, base } = self.plan(&graph, head, config, epoch, settings)?;
         let count = request.roots.len();
         let roots = if count == 1 { "1 root".to_owned() } else { format!("{count} roots") };
         let mut mounts = vec![(head.clone(), TARGET.to_owned())];
@@ -115,6 +150,54 @@ impl Build<'_> {
             Base::Minimise => self.hear_unless_elsewhere(&graph, &made, epoch),
         }
     }
+
+    /// Returns what the step needs for the tree at `head`.
+    fn plan(
+        &self,
+        graph: &Graph,
+        head: &Input,
+        config: &ImageConfig,
+        epoch: Epoch,
+        settings: Settings,
+    ) -> Result<Planned, ServeError> {
+        let target = graph.target(head)?;
+        let mut stages = Stages::default();
+        let mut roots = Vec::new();
+        let file = graph.build_file();
+        let variables = self.variables(&config.platform());
+        let instructions = Instructions::of_build(file, self.options.value("target"), &variables);
+        for part in target.parts {
+            let lines = lines(&graph.ranges(&part.digest));
+            let text =
+                instructions.text(lines).unwrap_or_else(|| graph.name(&part.digest).unwrap_or_default());
+            let what = match part.kind {
+                PartKind::Made(path) => What::Made(path),
+                PartKind::Copied { from, copy } => What::Copied(stages.copied(graph, &from, copy)?),
+            };
+            roots.push(Asked { what, text, lines });
+        }
+        roots.extend(config.roots(&instructions));
+        let (inputs, stages) = stages.0.into_iter().unzip();
+        let unpacks = |asked: &Asked| matches!(&asked.what, What::Copied(copied) if copied.unpacks);
+        let base = target.base.filter(|_| target.was_run || roots.iter().any(unpacks));
+        let request = Request {
+            settings,
+            has_base: base.is_some(),
+            was_run: target.was_run,
+            epoch: epoch.seconds(),
+            target: graph.target_name(head),
+            kind: kind(graph, head)?,
+            stages,
+            roots,
+            user: config.user(&instructions),
+            workdir: config.workdir().to_owned(),
+            path: config.path(),
+            variables: config.variables(),
+            loader_variables: config.loader_variables(),
+            file: file_name(file).to_owned(),
+        };
+        Ok(Planned { request, stages: inputs, base })
+    }
 }
 
 /// What the step is told, and the trees that it needs for that.
@@ -122,52 +205,6 @@ struct Planned {
     request: Request,
     stages: Vec<Input>,
     base: Option<Input>,
-}
-
-/// Returns what the step needs for the tree at `head`, which the user calls `name`.
-fn plan(
-    graph: &Graph,
-    head: &Input,
-    name: Option<&str>,
-    config: &ImageConfig,
-    epoch: Epoch,
-    settings: Settings,
-) -> Result<Planned, ServeError> {
-    let target = graph.target(head)?;
-    let mut stages = Stages::default();
-    let mut roots = Vec::new();
-    let file = graph.build_file();
-    let instructions = Instructions::of(file, name);
-    for part in target.parts {
-        let lines = lines(&graph.ranges(&part.digest));
-        let text = instructions.text(lines).unwrap_or_else(|| graph.name(&part.digest).unwrap_or_default());
-        let what = match part.kind {
-            PartKind::Made(path) => What::Made(path),
-            PartKind::Copied { from, copy } => What::Copied(stages.copied(graph, &from, copy)?),
-        };
-        roots.push(Asked { what, text, lines });
-    }
-    roots.extend(config.roots(&instructions));
-    let (inputs, stages) = stages.0.into_iter().unzip();
-    let unpacks = |asked: &Asked| matches!(&asked.what, What::Copied(copied) if copied.unpacks);
-    let base = target.base.filter(|_| target.was_run || roots.iter().any(unpacks));
-    let request = Request {
-        settings,
-        has_base: base.is_some(),
-        was_run: target.was_run,
-        epoch: epoch.seconds(),
-        target: graph.target_name(head),
-        kind: kind(graph, head)?,
-        stages,
-        roots,
-        user: config.user(&instructions),
-        workdir: config.workdir().to_owned(),
-        path: config.path(),
-        variables: config.variables(),
-        loader_variables: config.loader_variables(),
-        file: file_name(file).to_owned(),
-    };
-    Ok(Planned { request, stages: inputs, base })
 }
 
 fn kind(graph: &Graph, tree: &Input) -> Result<StageKind, ServeError> {

@@ -194,6 +194,12 @@ fn warnings_reach_the_client() {
     let argument = "build-arg:MINIMAGE_INCLUDE=/nothing/here";
     let progress = buildkit.builder().progress(&directory, &["--opt", argument]);
     assert_eq!(progress.warnings, ["nothing matches `/nothing/here` in stage stage-1"]);
+
+    let elsewhere = ONE_PROGRAM.replace("FROM scratch", "LABEL minimage.with=tzdata\nFROM scratch");
+    let directory = context(&workspace, "elsewhere", &elsewhere);
+    let expected = "`LABEL minimage.with=tzdata` counts for nothing: from stage build the target only copies; write it \
+        in the target, or in what that is built on";
+    assert_eq!(buildkit.builder().progress(&directory, &[]).warnings, [expected]);
 }
 
 /// What a shell would not find is no error: it may not get there.

@@ -140,6 +140,13 @@ impl Graph {
         self.push(&head, &kind, &metadata, None)
     }
 
+    /// Makes `file` the build file that errors and warnings show where there is none, as no operation is its own.
+    pub(crate) fn show(&mut self, file: SourceInfo) {
+        let infos = &mut self.definition.source.get_or_insert_default().infos;
+        self.build_file = i32::try_from(infos.len()).ok();
+        infos.push(file);
+    }
+
     /// Makes `file` the build file that errors and warnings show, and its lines `lines` those of every operation.
     pub(crate) fn show_instead(&mut self, file: &SourceInfo, lines: Option<Range>) {
         let Some(source) = &mut self.definition.source else { return };
