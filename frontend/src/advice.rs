@@ -110,16 +110,26 @@ impl Advice<'_> {
         Ok(explanation)
     }
 
-    /// Adds to `explanation` of what an option asks for why the stages do not have it either.
+    /// Adds to `explanation`, if it is of what an option asks for, why the stages do not have that either. What a target
+    /// of copies has, they have.
     fn with_absent(&self, mut explanation: Explanation) -> Explanation {
-        if explanation.about.is_none() {
-            return explanation;
+        let is_same = |absent: &&Explanation| absent.about.is_some() && absent.about == explanation.about;
+        let absent: Vec<&Explanation> = self.absent.iter().filter(is_same).collect();
+        if !absent.is_empty() && self.request.kind == StageKind::Files {
+            explanation.reasons.clear();
+            explanation.fixes.clear();
         }
-        for absent in self.absent.iter().filter(|absent| absent.about == explanation.about) {
-            let reasons = absent.reasons.iter().filter(|reason| !explanation.reasons.contains(reason));
-            explanation.reasons.extend(reasons.cloned().collect::<Vec<_>>());
-            let fixes = absent.fixes.iter().filter(|fix| !explanation.fixes.contains(fix));
-            explanation.fixes.extend(fixes.cloned().collect::<Vec<_>>());
+        for Explanation { reasons, fixes, .. } in absent {
+            for reason in reasons {
+                if !explanation.reasons.contains(reason) {
+                    explanation.reasons.push(reason.clone());
+                }
+            }
+            for fix in fixes {
+                if !explanation.fixes.contains(fix) {
+                    explanation.fixes.push(fix.clone());
+                }
+            }
         }
         explanation
     }
@@ -274,6 +284,44 @@ mod tests {
         let image = "/lib64\n/usr/bin/app\n/usr/bin/b";
         assert_eq!(with("www", vec![label("with-user", "www", 3)]), image);
         assert_eq!(with("33:44", vec![]), image);
+    }
+
+    #[test]
+    fn what_no_tree_has_is_told_of_each() {
+        let stage = |name: &str, service: &str| {
+            tree(
+                name,
+                &format!(
+                    "{LOADER}/usr/bin/{service} elf needed=libc.so\n/usr/lib/libc.so elf\n/usr/lib/libnss_{service}.so.2 elf\n"
+                ),
+            )
+        };
+        let (one, two) = (stage("stage one", "one"), stage("stage two", "two"));
+        let programs = "/usr/bin/one elf needed=libc.so\n/usr/bin/two elf needed=libc.so\n";
+        let copies =
+            || vec![copied(0, "/usr/bin/one", "/usr/bin/one"), copied(1, "/usr/bin/two", "/usr/bin/two")];
+        let settings = Settings::of(vec![label("nss", "tow", 3)]).unwrap();
+        let request = request(&["one", "two"], copies());
+        let said = |kind, target: &str| {
+            let request = Request { kind, settings: settings.clone(), ..request.clone() };
+            image(&request, &tree("the target", target), &[&one, &two])
+        };
+        let start = "3: error[unknown-service]: the target has no name service `tow`\n  \
+            where: `LABEL minimage.nss=tow` (Dockerfile:3)\n    why: no loader finds `libnss_tow.so.2`\n";
+        let install =
+            |tree: &str| format!("\n    fix: install the package that has `libnss_tow.so.2` in {tree}");
+        let why = "    why: stage one has `one`\n    why: stage two has `two`";
+        let meant = "\n    fix: did you mean `two`?";
+        let expected = format!("{start}{why}{}{meant}{}", install("stage one"), install("stage two"));
+        assert_eq!(said(StageKind::Files, programs), expected);
+        let own = format!("{LOADER}{programs}/usr/lib/libc.so elf\n/usr/lib/libnss_own.so.2 elf\n");
+        let expected = format!(
+            "{start}    why: the target has `own`\n{why}{}{}{meant}{}",
+            install("the target"),
+            install("stage one"),
+            install("stage two")
+        );
+        assert_eq!(said(StageKind::Rootfs, &own), expected);
     }
 
     #[test]

@@ -237,3 +237,60 @@ impl Attempt<'_> {
         Ok(blamed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use minimage::explain::Spelling;
+    use minimage::glob::Glob;
+    use minimage::path::RawPath;
+    use minimage::roots::{Keep, Origin};
+    use minimage::spec::Search;
+
+    use super::*;
+    use crate::request::What;
+    use crate::tree_text::Tree;
+
+    #[test]
+    fn who_asks_is_told_once() {
+        let rootfs = Tree::parse("debian:bookworm", "/bin/x elf\n").to_memory();
+        let within = Within { rootfs: &rootfs, name: TreeName::Source };
+        let choices = Choices { search: Search::standard(), selection: Selection::bare() };
+        let said = Said { given: Vec::new(), spelling: Spelling::Keys, file: "minimage.toml" };
+        let wants = Wants { choices, rules: Catalogue::empty(), user: None, said };
+        let found = |keeps: &[(&str, Keep)]| {
+            let asked = |(line, (text, _)): (i32, &(&str, Keep))| {
+                let what = What::Word(String::new());
+                Asked { what, text: (*text).to_owned(), lines: (line, line) }
+            };
+            let asked: Vec<Asked> = (1..).zip(keeps).map(asked).collect();
+            let root = |(asked, (text, keep)): (&Asked, &(&str, Keep))| {
+                let line = u32::try_from(asked.lines.0).unwrap();
+                let (file, text) = ("minimage.toml".to_owned(), (*text).to_owned());
+                Root { keep: keep.clone(), origin: Origin::Line { file, line, text } }
+            };
+            let roots: Vec<(&Asked, Root)> = asked.iter().zip(asked.iter().zip(keeps).map(root)).collect();
+            let wrong = closure(&within, &roots, &wants, None).unwrap().unwrap_err();
+            let findings = wrong.into_iter().flat_map(|wrong| wrong.findings(&wants.said));
+            findings.map(|finding| format!("{}: {}", finding.lines.0, finding.text)).collect::<Vec<_>>()
+        };
+        let include = Keep::Matching(Glob::parse("/none/*").unwrap());
+        let add = Keep::Tree("/gone:/srv".parse().unwrap());
+        let expected = [
+            "1: error[nothing-matches]: `/none/*` leads to nothing in the rootfs\n  \
+                where: asked for by `include = \"/none/*\"` (minimage.toml:1)\n    fix: check the path in the source",
+            "2: error[nothing-matches]: `/gone` leads to nothing in the rootfs\n  \
+                where: asked for by `add = \"/gone:/srv\"` (minimage.toml:2)\n    fix: check the path in the source",
+        ];
+        assert_eq!(found(&[("include = \"/none/*\"", include), ("add = \"/gone:/srv\"", add)]), expected);
+        let program = || Keep::Program { name: RawPath::from("/bin/x"), to: None };
+        let expected = "error[missing-loader]: the loader `/lib64/ld-linux-x86-64.so.2` is not in the rootfs\n  \
+            where: `/bin/x` names it (PT_INTERP)\n  where: `one` (minimage.toml:1)\n  \
+            where: `two` (minimage.toml:2)\n    \
+            why: the kernel would say \"no such file or directory\", and mean the loader\n    \
+            fix: install the C library that the program was built for in the source";
+        assert_eq!(
+            found(&[("one", program()), ("two", program())]),
+            [format!("1: {expected}"), format!("2: {expected}")]
+        );
+    }
+}

@@ -62,18 +62,26 @@ fn examples_build_and_run() {
 /// A Dockerfile of `testdata/dockerfiles`, and how the message ends that it leads to.
 struct Broken {
     name: &'static str,
+    /// More words for the client.
+    words: &'static [&'static str],
     /// The lines of the Dockerfile that are shown with a mark.
     lines: &'static [&'static str],
     message: &'static str,
 }
 
-const BROKEN: [Broken; 11] = [
+impl Broken {
+    /// A Dockerfile that needs no more words to be broken.
+    const OF_ITSELF: Self = Self { name: "", words: &[], lines: &[], message: "" };
+}
+
+const BROKEN: [Broken; 16] = [
     Broken {
         name: "no-such-program",
         lines: &["6 | >>> ENTRYPOINT [\"/bin/bsah\"]"],
         message: "InvalidArgument: error[program-not-found]: `ENTRYPOINT [\"/bin/bsah\"]` (Dockerfile:6) is not in \
             stage stage-1\n    fix: did you mean `/bin/bash`?\n    fix: copy it to stage stage-1 from a stage that has it, \
             or build that on an image that does\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "library-gone",
@@ -85,18 +93,65 @@ const BROKEN: [Broken; 11] = [
             `/usr/lib/x86_64-linux-gnu`, `/lib`, `/usr/lib`\n    \
             fix: install the package that has it in stage build\n    \
             fix: or accept the gap with `LABEL minimage.allow-missing=libtinfo.so.6`\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "unknown-label",
         lines: &["3 | >>> LABEL minimage.wiht=\"tzdata\""],
         message: "InvalidArgument: error[unknown-option]: there is no option `wiht`\n  \
             where: `LABEL minimage.wiht=\"tzdata\"` (Dockerfile:3)\n    fix: did you mean `with`?\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "wrong-rule",
-        lines: &["7 | >>>     minimage.with=\"tzdaat\""],
+        lines: &["7 | >>>     minimage.with=\"tzdaat,locale\""],
         message: "InvalidArgument: error[unknown-rule]: there is no rule called `tzdaat`\n  \
-            where: `minimage.with=\"tzdaat\"` (Dockerfile:7)\n    fix: did you mean `tzdata`?\n",
+            where: `minimage.with=\"tzdaat,locale\"` (Dockerfile:7)\n    fix: did you mean `tzdata`?\n\
+            error[usage]: the rule `locale` does not say which\n  \
+            where: `minimage.with=\"tzdaat,locale\"` (Dockerfile:7)\n    \
+            fix: write `LABEL minimage.with=locale=NAME`\n",
+        ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "unknown-service",
+        lines: &["6 | >>> LABEL minimage.nss=\"compta\""],
+        message: "InvalidArgument: error[unknown-service]: stage stage-1 has no name service `compta`\n  \
+            where: `LABEL minimage.nss=\"compta\"` (Dockerfile:6)\n    \
+            why: no loader finds `libnss_compta.so.2`\n    \
+            why: stage build has `compat`, `dns`, `files`, `hesiod`\n    fix: did you mean `compat`?\n    \
+            fix: install the package that has `libnss_compta.so.2` in stage build\n",
+        ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "shell-in-scratch",
+        lines: &["6 | >>> CMD tac /etc/passwd"],
+        message: "InvalidArgument: error[program-not-found]: `/bin/sh`, which `CMD tac /etc/passwd` (Dockerfile:6) \
+            runs, is not in stage stage-1\n    fix: take that of stage build: `LABEL minimage.with=shell`\n    \
+            fix: write `CMD [\"PROGRAM\", \"ARGUMENT\"]`, which needs no shell\n",
+        ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "user-in-scratch",
+        lines: &["6 | >>> USER games"],
+        message: "InvalidArgument: error[unknown-user]: stage stage-1 has no user called `games`\n  \
+            where: `USER games` (Dockerfile:6)\n    why: looked in `/etc/passwd` of stage stage-1\n    \
+            fix: take that of stage build: `LABEL minimage.with-user=games`\n",
+        ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "named-context",
+        words: &["--opt", "context:base=docker-image://debian:bookworm"],
+        lines: &["3 | >>> CMD [\"/bin/bsah\"]"],
+        message: "InvalidArgument: error[program-not-found]: `CMD [\"/bin/bsah\"]` (Dockerfile:3) is not in the \
+            target\n    fix: did you mean `/bin/bash`?\n    fix: install it in the target, or give its path\n",
+    },
+    Broken {
+        name: "run-fails",
+        words: &["--opt", "build-arg:BUILDKIT_SYNTAX=minimage --dlopen=sometimes"],
+        lines: &[],
+        message: "InvalidArgument: error[bad-option]: `dlopen` cannot be `sometimes`\n  \
+            where: `--build-arg BUILDKIT_SYNTAX=\"minimage --dlopen=sometimes\"`\n    \
+            fix: write `none`, `required`, `recommended` or `suggested`\n",
     },
     Broken {
         name: "unknown-group",
@@ -104,6 +159,7 @@ const BROKEN: [Broken; 11] = [
         message: "InvalidArgument: error[unknown-group]: the target has no group called `nogrp`\n  \
             where: `USER root:nogrp` (Dockerfile:4)\n    why: looked in `/etc/group` of the target\n    \
             fix: did you mean `nogroup`?\n    fix: add the group there, or give a number\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "program-elsewhere",
@@ -111,12 +167,14 @@ const BROKEN: [Broken; 11] = [
         message: "InvalidArgument: error[program-not-found]: `/app/sevre`, which `ENTRYPOINT [\"./sevre\"]` \
             (Dockerfile:5) runs, is not in the target\n    fix: did you mean `/app/serve`?\n    \
             fix: install it in the target, or give its path\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "bad-mode",
         lines: &["3 | >>> LABEL minimage.mode=\"sometimes\""],
         message: "InvalidArgument: error[bad-option]: `mode` cannot be `sometimes`\n  \
             where: `LABEL minimage.mode=\"sometimes\"` (Dockerfile:3)\n    fix: write `on` or `off`\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "syntax-words",
@@ -124,6 +182,7 @@ const BROKEN: [Broken; 11] = [
         message: "InvalidArgument: error[bad-option]: `dlopen` cannot be `sometimes`\n  \
             where: `# syntax=minimage --dlopen=sometimes` (Dockerfile:1)\n    \
             fix: write `none`, `required`, `recommended` or `suggested`\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "entrypoint-is-a-directory",
@@ -131,6 +190,7 @@ const BROKEN: [Broken; 11] = [
         message: "InvalidArgument: error[not-a-program]: `/usr/bin` is no program: it is not a regular file\n  \
             where: `ENTRYPOINT [\"/usr/bin\"]` (Dockerfile:3)\n    \
             fix: name an ELF program or a script that starts with `#!`\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "stages-conflict",
@@ -148,11 +208,13 @@ const BROKEN: [Broken; 11] = [
             `/usr/lib/x86_64-linux-gnu/libtinfo.so.6.4`; that of the latter stays\n    \
             fix: remove or replace `/lib/x86_64-linux-gnu/libtinfo.so.6` in stage stage-2\n    \
             fix: build both on the same release, or start the target with `FROM scratch` or `FROM build`\n",
+        ..Broken::OF_ITSELF
     },
     Broken {
         name: "run-fails",
         lines: &["3 | >>> RUN exit 3"],
         message: "process \"/bin/sh -c exit 3\" did not complete successfully: exit code: 3\n",
+        ..Broken::OF_ITSELF
     },
 ];
 
@@ -163,7 +225,7 @@ fn problems_are_told_at_their_lines() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dockerfiles");
     let mut differences = Vec::new();
     for broken in BROKEN {
-        let outcome = buildkit.build(&directory.join(broken.name), &[]);
+        let outcome = buildkit.build(&directory.join(broken.name), broken.words);
         assert_ne!(outcome.status, 0, "{outcome}");
         let marked = outcome.stderr.lines().filter(|line| line.contains("| >>>"));
         let marked: String = marked.map(|line| format!("{}\n", line.trim_start())).collect();

@@ -105,7 +105,7 @@ fn one_target_builds_on_another() {
         "{rule}\n   2 |     FROM base\n   3 |     RUN [\"bash\", \"-c\", \"echo a >/a\"]\n   4 | >>> ENTRYPOINT [\"tac\"]\n   5 |     \n\
          {rule}\nerror: failed to solve: InvalidArgument: error[program-not-found]: `ENTRYPOINT [\"tac\"]` \
          (Dockerfile:4) is not in the target\n    why: looked in `/usr/local/sbin`, `/usr/local/bin`, `/usr/sbin`, \
-         `/usr/bin`, `/sbin`, `/bin`\n    fix: install it in the source, or give its path\n"
+         `/usr/bin`, `/sbin`, `/bin`\n    fix: install it in the target, or give its path\n"
     );
     none_of(difference("message", ("expected", &expected), ("said", said)));
 }
