@@ -312,10 +312,12 @@ impl Machine {
         Self { architecture: architecture.into(), variant }
     }
 
-    /// Returns whether `platform`, as `[linux/]ARCH[/VARIANT]`, is this one; without a variant, any will do.
+    /// Returns whether `platform`, as `[linux/]ARCH[/VARIANT]`, is this one; where one of the two has no variant, any will
+    /// do.
     fn is(&self, platform: &str) -> bool {
-        let platform = platform.strip_prefix("linux/").unwrap_or(platform);
-        self.to_string() == platform || self.architecture.to_string() == platform
+        let Self { architecture, variant } = Self::named(platform);
+        let is_variant = variant.is_none() || self.variant.is_none() || self.variant == variant;
+        self.architecture == architecture && is_variant
     }
 }
 

@@ -48,13 +48,21 @@ pub(crate) fn build(build: &Build<'_>, name: &str) -> Result<SolveResult, ServeE
     let stock = stock.map_err(|error| at(lines, &file, error.into()))?;
     let images = build.images(&stock)?;
     let file_name = name.to_owned();
-    let request =
-        ProjectRequest { epoch: 0, from: String::new(), settings, rules, path: Vec::new(), file: file_name };
+    let request = ProjectRequest {
+        epoch: 0,
+        from: String::new(),
+        settings,
+        rules,
+        path: Vec::new(),
+        platform: None,
+        file: file_name,
+    };
     build.result(&stock, images, |mut stock| {
         stock.graph.show_instead(&file, range(lines));
-        let platform = platform::parse(&stock.platform);
-        let image = place.image(platform.as_ref().or(place.platforms.first())).unwrap_or_default();
-        minimised(build, stock, ProjectRequest { from: image.to_owned(), ..request.clone() })
+        let platform = place.platform(&stock.platform, asked);
+        let from = place.image(platform.as_ref()).unwrap_or_default().to_owned();
+        let platform = platform.as_ref().map(platform::shown);
+        minimised(build, stock, ProjectRequest { from, platform, ..request.clone() })
     })
 }
 
@@ -199,6 +207,13 @@ impl Place {
         let stages: String = self.images.iter().map(stage).collect();
         // Without the first line there is a warning, as without a platform nothing is named.
         format!("# check=skip=InvalidDefaultArgInFrom\n{stages}FROM $TARGETOS-$TARGETARCH$TARGETVARIANT\n")
+    }
+
+    /// Returns what an image is made for that the stock frontend calls `name`, which is empty for the only one, where the
+    /// client asks for `asked`; `None` if nobody says so.
+    fn platform(&self, name: &str, asked: Option<&str>) -> Option<Platform> {
+        let own = || self.platforms.first().cloned();
+        platform::parse(name).or_else(own).or_else(|| platform::parse(asked?))
     }
 
     /// Returns the image of `platform`, if there is one.
@@ -478,6 +493,18 @@ mod tests {
             ("from = 'linux/arm64=a'", None, of("FROM a\n", "linux/arm64", 1)),
         ] {
             assert_eq!(found(text, asked).ok().unwrap(), expected, "{text}");
+        }
+        for (text, asked, name, expected) in [
+            ("from = 'a'", None, "", None),
+            ("from = 'a'", Some("linux/arm64"), "", Some("linux/arm64")),
+            ("from = 'a'", Some("linux/arm64,linux/386"), "linux/386", Some("linux/386")),
+            ("from = 'a'\nplatform = 'linux/arm64'", None, "", Some("linux/arm64")),
+            ("from = 'linux/arm64=a'", None, "", Some("linux/arm64")),
+            (several, None, "linux/arm/v7", Some("linux/arm/v7")),
+        ] {
+            let place = place(&settings(text), asked, FILE).unwrap();
+            let platform = place.platform(name, asked).as_ref().map(platform::shown);
+            assert_eq!(platform.as_deref(), expected, "{text}");
         }
         for (text, asked, line, what) in [
             (

@@ -166,6 +166,8 @@ pub(crate) struct ProjectRequest {
     pub(crate) rules: Vec<(String, String)>,
     /// PATH of that image.
     pub(crate) path: Vec<String>,
+    /// What the image is made for, if somebody says so.
+    pub(crate) platform: Option<String>,
     /// The project file's name, for messages.
     pub(crate) file: String,
 }

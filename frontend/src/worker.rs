@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use minimage::closure::Content;
 use minimage::explain::Spelling;
-use minimage::image;
+use minimage::image::{self, ImageError};
 use minimage::layer::{self, DirectoryError, LayerPlan};
 use minimage::path::RootPath;
 use minimage::report::Report;
@@ -106,14 +106,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), StepError> {
 /// Runs the step that `arguments` describe for a project file.
 pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
     let request = request::from_arguments(arguments).map_err(|source| StepError::Request { source })?;
-    let ProjectRequest { epoch, from, settings, rules, path, file } = request;
+    let ProjectRequest { epoch, from, settings, rules, path, platform, file } = request;
     let source = HostRootfs::open_directory(Path::new(TARGET))?.called(format!("`{from}`"));
     let source = CachedRootfs::new(&source);
     let counts = vec![Count::start(TARGET.into(), &format!("`{from}`"))];
-    let Project { roots, choices, edits, warnings } = match Project::read(&settings, &file) {
+    let Project { roots, choices, mut edits, warnings } = match Project::read(&settings, &file) {
         Ok(project) => project.with_path(&path),
         Err(problems) => return finish(&Outcome { problems, warnings: Vec::new() }),
     };
+    edits.platform = platform;
     let mut outcome = Outcome { problems: Vec::new(), warnings };
     let said = Said {
         given: settings.into_iter().map(|told| told.given).collect(),
@@ -138,7 +139,13 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
             document(CONFIG, &json)?;
         }
         Err(error) => {
-            outcome.problems = wants.said.findings(&error, (0, 0));
+            // What an image is for is the business of where it is from.
+            let from = wants.said.given.iter().rev().find(|given| given.name == "from");
+            let lines = match error {
+                ImageError::OtherPlatform { .. } => from.map_or((0, 0), |from| from.lines),
+                _ => (0, 0),
+            };
+            outcome.problems = wants.said.findings(&error, lines);
             return finish(&outcome);
         }
     }

@@ -76,6 +76,12 @@ fn problems_of_a_project_are_told_at_their_lines() {
             "3 | >>> from = 'none:none'\n",
             "docker.io/library/none:none: not found\n",
         ),
+        (
+            "# syntax=minimage\nplatform = ['linux/amd64', 'linux/arm64']\nprogram = 'bash'\nfrom = 'debian:bookworm'\n",
+            "4 | >>> from = 'debian:bookworm'\n",
+            "error[other-platform]: the image is for linux/amd64, not linux/arm64\n    \
+                fix: take the programs from a source for that platform, or leave `--platform` away\n",
+        ),
     ];
     let mut differences = Vec::new();
     for (index, (project, lines, message)) in cases.into_iter().enumerate() {
