@@ -84,6 +84,11 @@ pub(crate) fn complete<'a>(
             let cause = &closure.demand(reason.demand).cause;
             matches!(cause, Cause::Needed { .. } | Cause::Interp { .. } | Cause::DlopenNote { .. })
         });
+        // At several places it is one file all the same.
+        let is_twice = places.len() > 1 && entry.node.kind == Kind::File;
+        let node = || Node { links: entry.node.links.max(2), ..entry.node.clone() };
+        let twin = is_twice.then(|| Entry { node: node(), ..entry.clone() });
+        let entry = twin.as_ref().unwrap_or(entry);
         for spelled in places {
             let Some(real) = itself(completed, &spelled)? else {
                 add(completed, &spelled, entry, stage)?;
@@ -451,6 +456,19 @@ mod tests {
         let differences = complete(&mut completed, &resolution, &stage, 3, &[]).unwrap().differences;
         assert_eq!(differences, [Difference { path, stage: 3 }]);
         assert_eq!(at(&completed, "/lib/libb.so").unwrap().1, b"two");
+    }
+
+    #[test]
+    fn what_goes_to_two_places_is_one_file() {
+        let stage = rootfs(&[("/app/main", "m"), ("/usr/lib/liba.so", "a"), ("/lib", "-> usr/lib")]);
+        let target = rootfs(&[("/lib/libc.so", "c")]);
+        let mut completed = CompletedRootfs::new(&target);
+        let resolution = resolution(&stage, &["/lib/liba.so", "/usr/lib/liba.so"]);
+        complete(&mut completed, &resolution, &stage, 0, &[]).unwrap();
+        let node =
+            |path: &str| completed.lookup(&RootPath::from_normal(path.as_bytes()).unwrap()).unwrap().unwrap();
+        let (one, other) = (node("/lib/liba.so"), node("/usr/lib/liba.so"));
+        assert_eq!((one.id, one.links, other.links), (other.id, 2, 2));
     }
 
     #[test]

@@ -21,9 +21,7 @@ pub(crate) fn served<'a>(
     let Resolution { closure, lib_directories, .. } = resolution;
     let mut asked: BTreeMap<&[u8], Vec<(&RootPath, &Demand)>> = BTreeMap::new();
     for demand in closure.demands() {
-        let (Cause::Needed { by, soname } | Cause::DlopenNote { by, soname }) = &demand.cause else {
-            continue;
-        };
+        let Some((by, soname)) = library(demand, lib_directories) else { continue };
         // What is for the CPUs of one level is not what is for all of them.
         let is_of_level = has_name(&demand.path, b"glibc-hwcaps");
         if !is_of_level && !soname.contains(&b'/') && chase(completed, &demand.path)?.end.is_err() {
@@ -56,6 +54,21 @@ pub(crate) fn served<'a>(
     Ok(served)
 }
 
+/// Returns who asks for a library with `demand`, and by which name: as one that a loader looks for, or as a file of one of
+/// `lib_directories`, from which programs load it by its name.
+fn library<'a>(demand: &'a Demand, lib_directories: &[Vec<u8>]) -> Option<(&'a RootPath, &'a [u8])> {
+    match &demand.cause {
+        Cause::Needed { by, soname } | Cause::DlopenNote { by, soname } => Some((by, soname)),
+        Cause::Rule { by, .. } | Cause::PackageData { by, .. } => {
+            let path = demand.path.as_bytes();
+            let slash = path.iter().rposition(|byte| *byte == b'/')?;
+            let (directory, name) = (path.get(..slash)?, path.get(slash + 1..)?);
+            lib_directories.iter().any(|known| known == directory).then_some((by, name))
+        }
+        _ => None,
+    }
+}
+
 fn has_name(path: &RawPath, name: &[u8]) -> bool {
     path.as_bytes().split(|byte| *byte == b'/').any(|part| part == name)
 }
@@ -78,6 +91,7 @@ fn does(
 
 #[cfg(test)]
 mod tests {
+    use minimage::path::show;
     use minimage::resolve;
     use minimage::roots::{Keep, Origin, Root};
     use minimage::rules::Catalogue;
@@ -112,7 +126,10 @@ mod tests {
         });
         let resolution = resolution.unwrap();
         let served = served(&target, &resolution, &stage).unwrap();
-        let line = |demand: &&Demand| format!("{} {}", demand.cause, demand.path);
+        let line = |demand: &&Demand| {
+            let (by, soname) = library(demand, &resolution.lib_directories).unwrap();
+            format!("{by} {} {}", show(soname), demand.path)
+        };
         let mut lines: Vec<String> = served.iter().map(line).collect();
         lines.sort();
         lines.join("\n")
@@ -124,6 +141,7 @@ mod tests {
             "{STAGE}hwcaps all\n/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libc.so.6 elf soname=libc.so.6 \
             verdef=V1:V2\n"
         );
+        let unwinder = format!("{STAGE}/usr/lib/x86_64-linux-gnu/libgcc_s.so.1 elf\n");
         let nodeflib = STAGE.replace("/app elf", "/app elf nodeflib runpath=/lib/x86_64-linux-gnu");
         for (stage, target, expected) in [
             (STAGE, "/lib/libc.so.6 elf verdef=V1:V2:V4", "libc"),
@@ -145,11 +163,19 @@ mod tests {
             // The loader stops at the first.
             (STAGE, "/lib/libc.so.6 text x\n/usr/lib/libc.so.6 elf", ""),
             (&nodeflib, "/lib/libc.so.6 elf", ""),
+            // A rule has the C library load it.
+            (&unwinder, "/lib/libgcc_s.so.1 elf", "libgcc"),
+            (&unwinder, "/lib/libgcc_s.so.1 elf machine=aarch64", ""),
         ] {
             let expected = match expected {
                 "" => String::new(),
+                "libgcc" => {
+                    let paths =
+                        ["/usr/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libgcc_s.so.1"];
+                    paths.join(" libgcc_s.so.1 ")
+                }
                 _ => ["/app", "/usr/lib/x86_64-linux-gnu/libm.so.6"]
-                    .map(|by| format!("`{by}` needs `libc.so.6` /lib/x86_64-linux-gnu/libc.so.6"))
+                    .map(|by| format!("{by} libc.so.6 /lib/x86_64-linux-gnu/libc.so.6"))
                     .join("\n"),
             };
             assert_eq!(shown(stage, target), expected, "{target}");
