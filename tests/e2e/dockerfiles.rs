@@ -321,6 +321,57 @@ fn what_was_copied_by_hand_serves() {
     none_of(differences);
 }
 
+/// Libraries where the loader looks, but the stage has none; one where only the environment says; a script that is no
+/// program; and a rule for what only the stage has.
+const BY_HAND: &str = "# syntax=minimage
+FROM debian:bookworm AS build
+COPY <<EOF /start.sh
+sh -c 'tac /start.sh'
+EOF
+FROM scratch
+COPY --from=build /bin/bash /bin/
+COPY --from=build /lib64/ld-linux-x86-64.so.2 /lib64/
+COPY --from=build /lib/x86_64-linux-gnu/libc.so.6 /lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/
+COPY --from=build /lib/x86_64-linux-gnu/libtinfo.so.6 /opt/lib/
+COPY --from=build /start.sh /
+ENV LD_LIBRARY_PATH=/opt/lib
+LABEL minimage.with=shell minimage.without=metadata,terminals minimage.no-package-data=true
+ENTRYPOINT [\"/bin/bash\"]
+CMD [\"/start.sh\"]
+";
+
+/// The files of such an image besides users, each once. What the stage has in `/usr` goes where it is looked for, too: as
+/// hard links, of which only the first is a file.
+const OF_BY_HAND: &str = "\
+bin/bash
+bin/dash
+lib/libc.so.6
+lib/libgcc_s.so.1
+lib64/ld-linux-x86-64.so.2
+opt/lib/libtinfo.so.6
+start.sh
+usr/bin/tac
+";
+
+/// What people put together by hand is understood as the loader and the shell will: it starts, and nothing is twice.
+#[test]
+fn what_was_put_together_by_hand_starts() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let Some(docker) = Docker::client() else { return };
+    let workspace = Workspace::new();
+    let directory = context(&workspace, "by-hand", BY_HAND);
+    let image = buildkit.image(&workspace, &directory, &[]);
+    let listed = Outcome::of(Command::new("tar").arg("-tvf").arg(&image.layers[0])).success().stdout;
+    let found =
+        listed.lines().filter(|line| line.starts_with('-')).filter_map(|line| line.split(' ').next_back());
+    let found: String =
+        found.filter(|path| !path.starts_with("etc/")).map(|path| format!("{path}\n")).collect();
+    none_of(difference("by hand", ("expected", OF_BY_HAND), ("found", &found)));
+    let pushed = buildkit.push(&directory, &[], "e2e/by-hand", "latest");
+    let outcome = docker.run(&["run", "--rm", "--network", "none", &pushed.reference]).success();
+    assert_eq!(outcome.stdout, "sh -c 'tac /start.sh'\n");
+}
+
 /// The command line and the frontend make the same layer of the same files: the tar has the same digest.
 #[test]
 fn both_routes_give_one_diff_id() {
