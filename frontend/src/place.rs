@@ -1,6 +1,6 @@
 //! A closure in the stage that files were copied from -> what of it the target lacks, at its place there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minimage::closure::{Cause, Closure, Content, Entry, Reason, Role};
 use minimage::formats::ReadAt;
@@ -58,6 +58,7 @@ pub(crate) fn complete<'a>(
             lost.insert(from);
         }
     }
+    let copied: BTreeMap<&[u8], &RawPath> = copies.iter().map(|(from, to)| (from.as_bytes(), to)).collect();
     let replaced = replaced(completed, closure, stage)?;
     for (path, entry) in closure.entries() {
         // Roots are where the build file put them; what they need or lead to comes along.
@@ -86,12 +87,15 @@ pub(crate) fn complete<'a>(
         });
         // At several places it is one file all the same.
         let is_twice = places.len() > 1 && entry.node.kind == Kind::File;
-        let node = || Node { links: entry.node.links.max(2), ..entry.node.clone() };
-        let twin = is_twice.then(|| Entry { node: node(), ..entry.clone() });
+        let twin = is_twice.then(|| shared(entry, &entry.node));
         let entry = twin.as_ref().unwrap_or(entry);
         for spelled in places {
             let Some(real) = itself(completed, &spelled)? else {
-                add(completed, &spelled, entry, stage)?;
+                let link = match copied.get(path.as_bytes()) {
+                    Some(to) if entry.node.kind == Kind::File => linked(completed, to, path, entry, stage)?,
+                    _ => None,
+                };
+                add(completed, &spelled, link.as_ref().unwrap_or(entry), stage)?;
                 if !is_asked_for && !matches!(entry.node.kind, Kind::Special(_)) {
                     completion.brought.push((spelled, closure.origin(path).cloned()));
                 }
@@ -302,6 +306,30 @@ fn add<'a>(
     Ok(())
 }
 
+/// Returns `entry` as one more link to the file that `node` is.
+fn shared(entry: &Entry, node: &Node) -> Entry {
+    Entry { node: Node { links: node.links.max(2), ..node.clone() }, ..entry.clone() }
+}
+
+/// Returns `entry`, which is at `path` in `stage`, as one more link to the file at `to`, which was copied from there;
+/// `None` if that is not the same any more.
+fn linked<'a>(
+    completed: &mut CompletedRootfs<'a>,
+    to: &RawPath,
+    path: &RootPath,
+    entry: &Entry,
+    stage: &'a dyn Rootfs,
+) -> Result<Option<Entry>, RootfsError> {
+    let Ok((copy, node)) = chase(completed, to)?.end else { return Ok(None) };
+    let access = |node: &Node| (node.mode, node.uid, node.gid, node.capability.clone());
+    if access(&node) != access(&entry.node) || !is_same(completed, &copy, &node, stage, entry)? {
+        return Ok(None);
+    }
+    let entry = shared(entry, &node);
+    completed.add(&copy, entry.node.clone(), Bytes::Of(stage, path.clone()));
+    Ok(Some(entry))
+}
+
 /// Returns whether the file `node` at `path` has the bytes of `entry`.
 fn is_same(
     completed: &CompletedRootfs<'_>,
@@ -469,6 +497,35 @@ mod tests {
             |path: &str| completed.lookup(&RootPath::from_normal(path.as_bytes()).unwrap()).unwrap().unwrap();
         let (one, other) = (node("/lib/liba.so"), node("/usr/lib/liba.so"));
         assert_eq!((one.id, one.links, other.links), (other.id, 2, 2));
+    }
+
+    #[test]
+    fn what_was_copied_under_another_name_is_the_same_file_under_its_own() {
+        let stage =
+            rootfs(&[("/bin/tool", "-> tool1"), ("/bin/tool1", "x"), ("/lib/script", "#!/bin/tool1")]);
+        let mut closure = Closure::new();
+        let root = Cause::Root(Origin::Argument("tool".to_owned()));
+        let by = RootPath::from_normal(b"/lib/script").unwrap();
+        for cause in [root, Cause::Shebang { by }] {
+            closure.take(&stage, Demand { path: RawPath::from("/bin/tool1"), cause }).unwrap();
+        }
+        let resolution = Resolution { closure, ..Resolution::default() };
+        let copies = [(RawPath::from("/bin/tool1"), RawPath::from("/bin/tool"))];
+        for (bytes, is_one) in [("x", true), ("y", false)] {
+            let target = rootfs(&[("/bin/tool", bytes)]);
+            let mut completed = CompletedRootfs::new(&target);
+            complete(&mut completed, &resolution, &stage, 0, &copies).unwrap();
+            let node = |path: &str| {
+                completed.lookup(&RootPath::from_normal(path.as_bytes()).unwrap()).unwrap().unwrap()
+            };
+            let (copy, own) = (node("/bin/tool"), node("/bin/tool1"));
+            assert_eq!((copy.id == own.id && copy.links == 2, own.links == 2), (is_one, is_one), "{bytes}");
+            assert_eq!(
+                at(&completed, "/bin/tool"),
+                Some(("/bin/tool".to_owned(), bytes.as_bytes().to_vec()))
+            );
+            assert_eq!(at(&completed, "/bin/tool1"), Some(("/bin/tool1".to_owned(), b"x".to_vec())));
+        }
     }
 
     #[test]
