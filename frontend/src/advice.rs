@@ -36,7 +36,10 @@ impl Advice<'_> {
         let Some(problem) = &wrong.problem else { return Ok(wrong) };
         let explanation = match (self.difference(problem)?, problem) {
             (Some(difference), problem) => self.clash(problem, difference),
-            (None, Problem::ProgramNotFound { root, .. }) => self.program(root, wrong.explanation.clone())?,
+            (None, Problem::ProgramNotFound { root, nearest, .. }) => {
+                let meant = usize::from(nearest.is_some());
+                self.program(root, meant, wrong.explanation.clone())?
+            }
             (None, Problem::UnknownAccount { kind, name, choice, .. })
                 if choice.as_ref().is_some_and(|choice| choice.name == "user") =>
             {
@@ -47,8 +50,14 @@ impl Advice<'_> {
         Ok(Blamed { explanation: self.with_absent(explanation), ..wrong })
     }
 
-    /// Returns what to say of the program that `root` names: which stage has it, and how to take it from there.
-    fn program(&self, root: &Root, explanation: Explanation) -> Result<Explanation, RootfsError> {
+    /// Returns what to say of the program that `root` names: which stage has it, and how to take it from there. The first
+    /// `meant` fixes are about another program that may be meant.
+    fn program(
+        &self,
+        root: &Root,
+        meant: usize,
+        mut explanation: Explanation,
+    ) -> Result<Explanation, RootfsError> {
         let Keep::Program { name, .. } = &root.keep else { return Ok(explanation) };
         let spelled = name.to_string();
         let is_shell = SHELLS.contains(&spelled.as_str());
@@ -78,10 +87,11 @@ impl Advice<'_> {
             };
             fixes.push(format!("write `{keyword} [\"PROGRAM\", \"ARGUMENT\"]`, which needs no shell").into());
         }
-        Ok(match fixes.is_empty() {
-            true => explanation,
-            false => Explanation { fixes, ..explanation },
-        })
+        if !fixes.is_empty() {
+            explanation.fixes.truncate(if is_shell { 0 } else { meant });
+            explanation.fixes.extend(fixes);
+        }
+        Ok(explanation)
     }
 
     /// Returns what to say of the user or group called `name`: which stage has it, and how to take it from there.
@@ -245,13 +255,18 @@ mod tests {
     #[test]
     fn a_program_is_copied_from_the_stage_that_has_it() {
         let stage = tree("stage stage-0", &format!("{LOADER}/usr/bin/app elf\n/usr/bin/curl elf\n"));
-        let target = tree("the target", "/usr/bin/app elf\n");
-        let copies = vec![copied(0, "/usr/bin/app", "/usr/bin/app")];
-        let found = image(&collection(&["stage-0"], copies, "CMD [\"curl\"]", "curl"), &target, &[&stage]);
-        let expected = "9: error[program-not-found]: `CMD [\"curl\"]` (Dockerfile:9) is not in the target\n    \
-            why: looked in `/usr/bin`\n    \
-            fix: take that of stage stage-0: `COPY --from=0 /usr/bin/curl /usr/bin/curl`";
-        assert_eq!(found, expected);
+        for (more, meant) in [("", ""), ("/opt/x/curl elf\n", "fix: did you mean `/opt/x/curl`?\n    ")] {
+            let target = tree("the target", &format!("/usr/bin/app elf\n{more}"));
+            let copies = vec![copied(0, "/usr/bin/app", "/usr/bin/app")];
+            let found =
+                image(&collection(&["stage-0"], copies, "CMD [\"curl\"]", "curl"), &target, &[&stage]);
+            let expected = format!(
+                "9: error[program-not-found]: `CMD [\"curl\"]` (Dockerfile:9) is not in the target\n    \
+                why: looked in `/usr/bin`\n    {meant}\
+                fix: take that of stage stage-0: `COPY --from=0 /usr/bin/curl /usr/bin/curl`"
+            );
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
