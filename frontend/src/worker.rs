@@ -156,9 +156,10 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
     finish(&outcome)
 }
 
-/// Says what came of the step: to people in its log, and to the frontend.
+/// Says what came of the step: to the frontend, whose error problems become; warnings in the log, too, as old daemons
+/// show them nowhere else.
 fn finish(outcome: &Outcome) -> Result<(), StepError> {
-    for text in blame::texts(&outcome.problems).into_iter().chain(blame::texts(&outcome.warnings)) {
+    for text in blame::texts(&outcome.warnings) {
         say(text);
     }
     document(OUTCOME, &serde_json::to_vec(outcome).map_err(|source| StepError::Request { source })?)

@@ -112,6 +112,8 @@ impl LeftOut {
     pub fn how(&self, spelling: Spelling) -> String {
         let include = |path: &dyn fmt::Display| spelling.of(&Choice::new("include", path));
         let is_dockerfile = spelling == Spelling::Labels;
+        // A Dockerfile has several, and the image is of all of them.
+        let source = if is_dockerfile { "the stage that it is from" } else { "the source" };
         match self {
             // There, what is named is what is meant.
             Self::Sensitive { path, .. } if is_dockerfile => include(path),
@@ -129,8 +131,8 @@ impl LeftOut {
             }
             Self::Program { path, .. } if is_dockerfile => include(path),
             Self::Program { .. } => "name it as a program too".to_owned(),
-            Self::Unloadable { .. } => "install what it needs in the source".to_owned(),
-            Self::Missing { .. } => "install what has it in the source".to_owned(),
+            Self::Unloadable { .. } => format!("install what it needs in {source}"),
+            Self::Missing { .. } => format!("install what has it in {source}"),
         }
     }
 }

@@ -239,6 +239,26 @@ fn problems_are_told_at_their_lines() {
     none_of(differences);
 }
 
+/// What errors advise to write, as arguments here, makes an image that works.
+#[test]
+fn what_errors_advise_works() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let Some(docker) = Docker::client() else { return };
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dockerfiles");
+    let (nobody, root) =
+        ("nobody:*:65534:65534::/nonexistent:/usr/sbin/nologin\n", "root:*:0:0::/root:/bin/sh\n");
+    let games = "games:*:5:60::/usr/games:/usr/sbin/nologin\n";
+    for (name, argument, expected) in [
+        ("shell-in-scratch", "WITH=shell", [nobody, root].concat()),
+        ("user-in-scratch", "WITH_USER=games", [nobody, games, root].concat()),
+    ] {
+        let words = ["--opt", &format!("build-arg:MINIMAGE_{argument}")];
+        let pushed = buildkit.push(&directory.join(name), &words, "e2e/advised", name);
+        let outcome = docker.run(&["run", "--rm", "--network", "none", &pushed.reference]).success();
+        assert_eq!(outcome.stdout, expected, "{name}");
+    }
+}
+
 /// A program with a library beside it and another one that only the loader's configuration knows, and where it goes.
 const MOVED: &str = "# syntax=minimage
 FROM buildpack-deps:bookworm AS build
