@@ -136,20 +136,23 @@ impl Collector<'_> {
                 }
             }
         }
-        let new: Vec<RootPath> = self
+        let new: Vec<(RootPath, bool)> = self
             .closure
             .entries()
-            .filter(|(path, entry)| entry.node.kind != Kind::Directory && !fired.paths.contains(*path))
-            .map(|(path, _)| path.clone())
+            .filter(|(path, _)| !fired.paths.contains(*path))
+            .map(|(path, entry)| (path.clone(), entry.node.kind == Kind::Directory))
             .collect();
-        for path in new {
+        for (path, is_directory) in new {
             for (rule, wanted) in &rules {
-                if rule.when.paths.iter().any(|glob| glob.matches(&path)) {
+                let globs = if is_directory { &rule.when.directories } else { &rule.when.paths };
+                if globs.iter().any(|glob| glob.matches(&path)) {
                     let programs = self.programs_of(&path);
                     self.fire(rule, *wanted, &Trigger { path: path.clone(), programs }, fired)?;
                 }
             }
-            self.fire_package_rules(&rules, &path, fired)?;
+            if !is_directory {
+                self.fire_package_rules(&rules, &path, fired)?;
+            }
             fired.paths.insert(path);
         }
         Ok(())

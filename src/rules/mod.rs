@@ -97,8 +97,10 @@ pub struct Triggers {
     pub imports: Vec<String>,
     /// With `sonames` or `imports`: only objects with one of these texts in read-only data.
     pub strings: Vec<String>,
-    /// A path in the closure.
+    /// A path in the closure, of anything but a directory.
     pub paths: Vec<Glob>,
+    /// A directory in the closure.
+    pub directories: Vec<Glob>,
     /// A file of a package in the closure, by the package's name.
     pub packages: Vec<String>,
 }
@@ -347,6 +349,7 @@ impl Triggers {
         self.sonames.is_empty()
             && self.imports.is_empty()
             && self.paths.is_empty()
+            && self.directories.is_empty()
             && self.packages.is_empty()
     }
 }
@@ -479,7 +482,7 @@ mod tests {
 
     /// Returns whether one program alone triggers `rule`, whatever version is in its name.
     fn is_for_one_program(rule: &Rule) -> bool {
-        let Triggers { sonames, imports, paths, packages, .. } = &rule.when;
+        let Triggers { sonames, imports, paths, directories, packages, .. } = &rule.when;
         let program = |glob: &Glob| {
             let text = glob.to_string();
             let (directory, name) = text.rsplit_once('/')?;
@@ -492,6 +495,7 @@ mod tests {
         sonames.is_empty()
             && imports.is_empty()
             && packages.is_empty()
+            && directories.is_empty()
             && programs.len() == 1
             && programs.iter().all(Option::is_some)
     }

@@ -126,6 +126,8 @@ struct WhenText {
     #[serde(default)]
     path: Vec<Text>,
     #[serde(default)]
+    directory: Vec<Text>,
+    #[serde(default)]
     package: Vec<Text>,
 }
 
@@ -249,6 +251,7 @@ impl RuleText {
             imports: faults.read(when.imports, word),
             strings: faults.read(when.string, word),
             paths: faults.read(when.path, path_pattern),
+            directories: faults.read(when.directory, path_pattern),
             packages: faults.read(when.package, name_pattern),
         };
         let of_triggers = [
