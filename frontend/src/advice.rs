@@ -36,40 +36,31 @@ impl Advice<'_> {
         let Some(problem) = &wrong.problem else { return Ok(wrong) };
         let explanation = match (self.difference(problem)?, problem) {
             (Some(difference), problem) => self.clash(problem, difference),
-            (None, Problem::ProgramNotFound { root, nearest, .. }) => {
-                let meant = usize::from(nearest.is_some());
-                self.program(root, meant, wrong.explanation.clone())?
+            (None, Problem::ProgramNotFound { root, .. }) => {
+                self.with_fixes(wrong.explanation.clone(), self.program(root)?)
             }
             (None, Problem::UnknownAccount { kind, name, choice, .. })
                 if choice.as_ref().is_some_and(|choice| choice.name == "user") =>
             {
-                self.account(kind, name, wrong.explanation.clone())?
+                self.with_fixes(wrong.explanation.clone(), self.account(kind, name)?.into_iter().collect())
             }
             (None, _) => wrong.explanation.clone(),
         };
         Ok(Blamed { explanation: self.with_absent(explanation), ..wrong })
     }
 
-    /// Returns what to say of the program that `root` names: which stage has it, and how to take it from there. The first
-    /// `meant` fixes are about another program that may be meant.
-    fn program(
-        &self,
-        root: &Root,
-        meant: usize,
-        mut explanation: Explanation,
-    ) -> Result<Explanation, RootfsError> {
-        let Keep::Program { name, .. } = &root.keep else { return Ok(explanation) };
+    /// Returns how to come by the program that `root` names: from which stage, or how to do without.
+    fn program(&self, root: &Root) -> Result<Vec<Fix>, RootfsError> {
+        let Keep::Program { name, .. } = &root.keep else { return Ok(Vec::new()) };
         let spelled = name.to_string();
-        let is_shell = SHELLS.contains(&spelled.as_str());
         let mut fixes: Vec<Fix> = Vec::new();
         for (stage, rootfs) in self.systems() {
             let Some(path) = Resolver::new(rootfs, self.search).program_path(name)? else { continue };
-            fixes.push(match is_shell {
-                true => Fix::from(format!("take that of {}: ", rootfs.name()))
-                    .choice(Choice::new("with", "shell")),
+            let take = format!("take that of {}: ", rootfs.name());
+            fixes.push(match SHELLS.contains(&spelled.as_str()) {
+                true => Fix::from(take).choice(Choice::new("with", "shell")),
                 false => {
-                    let from = from_word(&stage.name);
-                    format!("take that of {}: `COPY --from={from} {path} {path}`", rootfs.name()).into()
+                    Fix::from(take).text(format!("`COPY --from={} {path} {path}`", from_word(&stage.name)))
                 }
             });
             break;
@@ -78,24 +69,22 @@ impl Advice<'_> {
             Origin::Line { text, .. } | Origin::Argument(text) => text.as_str(),
             Origin::Choice(_) => "",
         };
-        // A command without brackets; what it runs is for the shell to know.
-        if is_shell && !text.contains(&spelled) {
-            let keyword = match text.split_whitespace().next().unwrap_or("CMD").to_ascii_uppercase().as_str()
-            {
+        // A command without brackets, whose shell nobody named.
+        if let Some((keyword, command)) = text.split_once(' ')
+            && !command.contains('[')
+            && !command.contains(&spelled)
+        {
+            let keyword = match keyword.to_ascii_uppercase().as_str() {
                 "HEALTHCHECK" => "HEALTHCHECK CMD".to_owned(),
                 keyword => keyword.to_owned(),
             };
             fixes.push(format!("write `{keyword} [\"PROGRAM\", \"ARGUMENT\"]`, which needs no shell").into());
         }
-        if !fixes.is_empty() {
-            explanation.fixes.truncate(if is_shell { 0 } else { meant });
-            explanation.fixes.extend(fixes);
-        }
-        Ok(explanation)
+        Ok(fixes)
     }
 
-    /// Returns what to say of the user or group called `name`: which stage has it, and how to take it from there.
-    fn account(&self, kind: &str, name: &str, explanation: Explanation) -> Result<Explanation, RootfsError> {
+    /// Returns how to come by the user or group called `name`, if a stage has it.
+    fn account(&self, kind: &str, name: &str) -> Result<Option<Fix>, RootfsError> {
         for (_, rootfs) in self.systems() {
             let text = |path: &str| match chase(rootfs, &RawPath::from(path))?.end {
                 Ok((real, node)) if node.kind == Kind::File => read_file(rootfs, &real, ACCOUNTS_MAX),
@@ -104,20 +93,28 @@ impl Advice<'_> {
             let fix = if kind == "group" {
                 let groups = accounts::groups(&text("/etc/group")?);
                 let group = groups.into_iter().find(|group| group.name == name.as_bytes());
-                group.map(|group| {
-                    Fix::from(format!("{} has it: write its number, {}", rootfs.name(), group.gid))
-                })
+                let has_it = |number| format!("{} has it: write its number, {number}", rootfs.name());
+                group.map(|group| Fix::from(has_it(group.gid)))
             } else {
-                let is_there =
-                    accounts::users(&text("/etc/passwd")?).iter().any(|user| user.name == name.as_bytes());
-                let choice = Choice::new("with-user", name);
-                is_there.then(|| Fix::from(format!("take that of {}: ", rootfs.name())).choice(choice))
+                let users = accounts::users(&text("/etc/passwd")?);
+                let take = Fix::from(format!("take that of {}: ", rootfs.name()));
+                let is_there = users.iter().any(|user| user.name == name.as_bytes());
+                is_there.then(|| take.choice(Choice::new("with-user", name)))
             };
-            if let Some(fix) = fix {
-                return Ok(Explanation { fixes: vec![fix], ..explanation });
+            if fix.is_some() {
+                return Ok(fix);
             }
         }
-        Ok(explanation)
+        Ok(None)
+    }
+
+    /// Puts `fixes` before those of `explanation`, of which the last is to add to the target what it lacks.
+    fn with_fixes(&self, mut explanation: Explanation, mut fixes: Vec<Fix>) -> Explanation {
+        if !fixes.is_empty() && self.request.kind == StageKind::Files {
+            explanation.fixes.pop();
+        }
+        fixes.append(&mut explanation.fixes);
+        Explanation { fixes, ..explanation }
     }
 
     /// Adds to `explanation`, if it is of what an option asks for, why the stages do not have that either. What a target
@@ -255,17 +252,21 @@ mod tests {
     #[test]
     fn a_program_is_copied_from_the_stage_that_has_it() {
         let stage = tree("stage stage-0", &format!("{LOADER}/usr/bin/app elf\n/usr/bin/curl elf\n"));
-        for (more, meant) in [("", ""), ("/opt/x/curl elf\n", "fix: did you mean `/opt/x/curl`?\n    ")] {
-            let target = tree("the target", &format!("/usr/bin/app elf\n{more}"));
+        let take = "    fix: take that of stage stage-0: `COPY --from=0 /usr/bin/curl /usr/bin/curl`";
+        let meant = "\n    fix: did you mean `/opt/x/curl`?";
+        let install = "\n    fix: install it in the target, or give its path";
+        for (kind, more, fixes) in [
+            (StageKind::Files, "", take.to_owned()),
+            (StageKind::Files, "/opt/x/curl elf\n", format!("{take}{meant}")),
+            (StageKind::Rootfs, "/opt/x/curl elf\n", format!("{take}{meant}{install}")),
+        ] {
+            let target = tree("the target", &format!("{LOADER}/usr/bin/app elf\n{more}"));
             let copies = vec![copied(0, "/usr/bin/app", "/usr/bin/app")];
-            let found =
-                image(&collection(&["stage-0"], copies, "CMD [\"curl\"]", "curl"), &target, &[&stage]);
-            let expected = format!(
-                "9: error[program-not-found]: `CMD [\"curl\"]` (Dockerfile:9) is not in the target\n    \
-                why: looked in `/usr/bin`\n    {meant}\
-                fix: take that of stage stage-0: `COPY --from=0 /usr/bin/curl /usr/bin/curl`"
-            );
-            assert_eq!(found, expected);
+            let mut request = collection(&["stage-0"], copies, "CMD [\"curl\"]", "curl");
+            request.kind = kind;
+            let expected = "9: error[program-not-found]: `CMD [\"curl\"]` (Dockerfile:9) is not in the target\n    \
+                why: looked in `/usr/bin`\n";
+            assert_eq!(image(&request, &target, &[&stage]), format!("{expected}{fixes}"));
         }
     }
 

@@ -462,6 +462,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_says_is_told_as_such() {
+        let told = |name: &str, value: &str| {
+            let text = format!("--build-arg MINIMAGE_{}={value}", name.to_uppercase());
+            let (name, value) = (name.to_owned(), value.to_owned());
+            let given = Given { name, value, place: Written::Argument, text, lines: (0, 0) };
+            Told { setting: setting(&given, &project::flags()).unwrap().unwrap(), given }
+        };
+        let project = Project::read(&[told("include", "/x")], FILE).ok().unwrap();
+        let (asked, root) = &project.roots[0];
+        let argument = "--build-arg MINIMAGE_INCLUDE=/x";
+        assert_eq!((asked.text.as_str(), root.origin.to_string()), (argument, format!("`{argument}`")));
+        let problems = Project::read(&[told("dlopen", "all")], FILE).err().unwrap();
+        let expected = "error[bad-option]: `dlopen` cannot be `all`\n  where: `--build-arg MINIMAGE_DLOPEN=all`\n    \
+            fix: write `none`, `required`, `recommended` or `suggested`";
+        assert_eq!(problems, [Finding { lines: (0, 0), text: expected.to_owned() }]);
+        let problems = Project::read(&settings("\ndlopen = 'all'\n"), FILE).err().unwrap();
+        let expected =
+            expected.replace("--build-arg MINIMAGE_DLOPEN=all`", "dlopen = \"all\"` (minimage.toml:2)");
+        assert_eq!(problems, [Finding { lines: (2, 2), text: expected }]);
+    }
+
+    #[test]
     fn an_image_of_nothing_is_not_meant() {
         let problems = Project::read(&settings("from = 'x'\nprogram = []\n"), FILE).err().unwrap();
         let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
