@@ -331,6 +331,18 @@ impl std::fmt::Display for Machine {
     }
 }
 
+/// Returns what `program` is for, if that is not `platform`, as `[linux/]ARCH[/VARIANT]`, nor anything that a machine of
+/// that runs by itself; `None` also if nobody knows.
+pub fn foreign(program: &Object, platform: &str) -> Option<String> {
+    let found = machine(program).ok()?;
+    let asked = Machine::named(platform);
+    let is_run = match (&asked.architecture, &found.architecture) {
+        (Arch::Amd64, Arch::i386) | (Arch::ARM64, Arch::ARM) => true,
+        _ => found.is(platform),
+    };
+    (!is_run).then(|| format!("linux/{found}"))
+}
+
 /// Returns what this program itself was built for.
 fn host() -> Machine {
     let architecture = match std::env::consts::ARCH {

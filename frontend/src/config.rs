@@ -51,6 +51,13 @@ impl ImageConfig {
         Platform { os, architecture, variant, ..Platform::default() }
     }
 
+    /// Returns the same in one word, as `OS/ARCHITECTURE[/VARIANT]`.
+    pub(crate) fn platform_name(&self) -> String {
+        let Platform { os, architecture, variant, .. } = self.platform();
+        let parts = [os, architecture, variant];
+        parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
+    }
+
     /// Takes the labels that are for us, without their prefix, in the order of their names.
     pub(crate) fn take_settings(&mut self) -> Vec<(String, String)> {
         let Some(Value::Object(config)) = self.0.get_mut("config") else { return Vec::new() };

@@ -2,6 +2,7 @@
 
 use minimage::explain::Spelling;
 use minimage::glob::{self, Glob};
+use minimage::image;
 use minimage::options::{Choices, OptionError};
 use minimage::packages::{self, PackageError};
 use minimage::path::{RawPath, RootPath};
@@ -220,6 +221,15 @@ pub(crate) fn minimised<'a>(
             return Ok(None);
         }
     };
+    for asked in &request.roots {
+        let What::Program(name) = &asked.what else { continue };
+        let path = resolver.program_path(&RawPath::from(name.as_str()))?;
+        let program = resolution.programs.iter().find(|program| Some(&program.path) == path.as_ref());
+        if let Some(found) = program.and_then(|program| image::foreign(&program.object, &request.platform)) {
+            let text = format!("`{name}` is for {found}, but the image for {}", request.platform);
+            outcome.warnings.push(Finding { lines: asked.lines, text });
+        }
+    }
     // The config is the build file's. It is not changed here, as a cache keeps files only.
     for (name, value) in resolution.env.iter().filter(|(name, _)| !request.variables.contains(name)) {
         let text = format!("what is kept needs a variable of the environment; write `ENV {name}={value}`");
@@ -311,6 +321,7 @@ pub(crate) mod tests {
             has_base: false,
             was_run: false,
             roots: (1..).zip(roots).map(asked).collect(),
+            platform: "linux/amd64".to_owned(),
             user: None,
             workdir: "/".to_owned(),
             path: vec!["/usr/bin".to_owned()],
@@ -362,6 +373,26 @@ pub(crate) mod tests {
         assert_eq!(found.lines().collect::<Vec<_>>(), ["/bin/a", "/bin/b", "/lib64", zone]);
         let found = image(&with("character-sets"), &target, &[&one, &two]);
         assert!(found.starts_with("3: error[empty-rule]") && !found.contains("\n3: "), "{found}");
+    }
+
+    #[test]
+    fn what_the_image_starts_must_start_however_it_came() {
+        let stage = tree("stage", &format!("{LOADER}/o/app elf needed=libx.so.1\n"));
+        let target = tree("target", "/app elf needed=libx.so.1\n");
+        let app = What::Program("/app".to_owned());
+        for from in ["/o/app", "/o/"] {
+            let roots = vec![copied(0, from, "/"), app.clone()];
+            let found = image(&request(&["build"], roots), &target, &[&stage]);
+            assert!(found.contains(": error[missing-library]: `libx.so.1` is not in "), "{found}");
+        }
+        for (machine, expected) in [
+            ("x86_64", "/app"),
+            ("i386", "/app"),
+            ("aarch64", "/app\n1: warning: `/app` is for linux/arm64, but the image for linux/amd64"),
+        ] {
+            let target = tree("target", &format!("/app elf static machine={machine}\n"));
+            assert_eq!(image(&request(&[], vec![app.clone()]), &target, &[]), expected);
+        }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Request {
     pub(crate) was_run: bool,
     /// What to keep.
     pub(crate) roots: Vec<Asked>,
+    /// What the image is for, as `OS/ARCHITECTURE[/VARIANT]`.
+    pub(crate) platform: String,
     /// Who the image runs as, if that is not root, as its config says it.
     pub(crate) user: Option<Given>,
     /// The working directory of the image.
@@ -229,6 +231,7 @@ mod tests {
             was_run: false,
             stages: vec![Stage { name: "build".to_owned(), kind: StageKind::Rootfs, copies: Vec::new() }],
             roots: (0..5000).map(what).collect(),
+            platform: "linux/amd64".to_owned(),
             user: Some(given),
             workdir: "/".to_owned(),
             path: vec!["/bin".to_owned()],

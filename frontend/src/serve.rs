@@ -189,6 +189,7 @@ impl Build<'_> {
             kind: kind(graph, head)?,
             stages,
             roots,
+            platform: config.platform_name(),
             user: config.user(&instructions),
             workdir: config.workdir().to_owned(),
             path: config.path(),

@@ -19,7 +19,10 @@ impl Collector<'_> {
     /// Takes all roots, and returns the programs among them.
     pub(super) fn take_roots(&mut self) -> Result<Vec<Program>, ResolveError> {
         let mut programs = Vec::new();
-        for root in self.inputs.roots {
+        // What is only a part of something may fail; not so if it is named as well.
+        let is_part = |root: &&Root| matches!(root.keep, Keep::Member(_) | Keep::Moved { .. });
+        let (parts, named): (Vec<&Root>, Vec<&Root>) = self.inputs.roots.iter().partition(is_part);
+        for root in named.into_iter().chain(parts) {
             match &root.keep {
                 Keep::Program { name, to } => {
                     programs.extend(self.take_root_program(root, name, to.as_ref())?)
