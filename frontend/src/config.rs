@@ -139,6 +139,19 @@ impl ImageConfig {
         programs.chain(scripts.into_iter().filter_map(text).map(script)).collect()
     }
 
+    /// Returns the files that the arguments `words` of a program may name: `/etc/x.conf`, `--config=/etc/x.conf`, `app.py`.
+    fn arguments(&self, words: &[impl AsRef<str>]) -> Vec<What> {
+        let path = |word: &str| match word.split_once('=') {
+            // A shell's command, not a path.
+            _ if word.contains(char::is_whitespace) => None,
+            Some((_, path)) if path.starts_with('/') => Some(path.to_owned()),
+            None if word.starts_with('/') => Some(word.to_owned()),
+            None if !word.starts_with('-') => Some(self.in_workdir(&format!("./{word}"))),
+            _ => None,
+        };
+        words.iter().filter_map(|word| path(word.as_ref())).map(What::Argument).collect()
+    }
+
     /// Returns what the image needs to be run as it says.
     pub(crate) fn roots(&self, instructions: &Instructions<'_>) -> Vec<Asked> {
         let mut roots = Vec::new();
@@ -158,15 +171,16 @@ impl ImageConfig {
             let Some(first) = words.first() else { continue };
             let program = self.in_workdir(first);
             // After an entrypoint, the command is its arguments; often it runs them.
-            match index == 0 || entrypoint.is_empty() {
-                true => push(keyword, What::Program(program)),
-                false => push(keyword, What::Word(program)),
-            }
+            let is_program = index == 0 || entrypoint.is_empty();
+            push(keyword, if is_program { What::Program(program) } else { What::Word(program) });
             let started = self.started(words);
             for what in &started {
                 push(keyword, what.clone());
             }
             apart.extend(started);
+            for argument in self.arguments(words.get(usize::from(is_program)..).unwrap_or_default()) {
+                push(keyword, argument);
+            }
         }
         // The process has both: what the one ends with may be about what the other begins with, as `-c`.
         let together = self.started(&[entrypoint, cmd].concat());
@@ -245,12 +259,13 @@ mod tests {
 
     #[test]
     fn what_an_image_runs_is_a_root_at_its_line() {
-        let file =
-            file("FROM x\nCMD [\"old\"]\nentrypoint [\"/run.sh\", \\\n  \"-x\"]\nCMD [\"bin/serve\"]\n");
+        let file = file(
+            "FROM x\nCMD [\"old\"]\nentrypoint [\"/run.sh\", \\\n  \"-x\", \"--c=/c\", \"a b\"]\nCMD [\"bin/serve\"]\n",
+        );
         let instructions = Instructions::of(Some(&file), None);
         let config = config(json!({
-            "Entrypoint": ["/run.sh", "-x"],
-            "Cmd": ["bin/serve"],
+            "Entrypoint": ["/run.sh", "-x", "--c=/c", "a b"],
+            "Cmd": ["bin/serve", "/d"],
             "Healthcheck": { "Test": ["CMD-SHELL", "curl -f localhost || exit 1"] },
             "WorkingDir": "/srv",
         }));
@@ -258,7 +273,10 @@ mod tests {
             config.roots(&instructions).into_iter().map(|root| (root.what, root.lines, root.text)).collect();
         let expected = [
             (What::Program("/run.sh".into()), (3, 4), "entrypoint [\"/run.sh\","),
+            (What::Argument("/c".into()), (3, 4), "entrypoint [\"/run.sh\","),
             (What::Word("/srv/bin/serve".into()), (5, 5), "CMD [\"bin/serve\"]"),
+            (What::Argument("/srv/bin/serve".into()), (5, 5), "CMD [\"bin/serve\"]"),
+            (What::Argument("/d".into()), (5, 5), "CMD [\"bin/serve\"]"),
             (What::Program("/bin/sh".into()), (0, 0), "HEALTHCHECK"),
             (What::Command("curl".into()), (0, 0), "HEALTHCHECK"),
             (What::Path("/srv".into()), (0, 0), "WORKDIR"),

@@ -517,6 +517,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn files_that_arguments_name_are_kept() {
+        let target = tree(
+            "target",
+            "/bin/app elf static\n/etc/app.conf text x mode=0600\n/etc/passwd text root:x:0:0::/:/bin/sh\n\
+            /srv/x.py -> y.py\n/srv/y.py text x\n/srv/z text x\n",
+        );
+        let words = ["/etc/app.conf", "/etc/passwd", "/srv/x.py", "/srv", "/none"];
+        let roots = words.map(|word| What::Argument(word.to_owned()));
+        let found = image(&request(&[], roots.into()), &target, &[]);
+        assert_eq!(found, "/etc/app.conf\n/srv/x.py\n/srv/y.py");
+    }
+
+    #[test]
     fn what_is_excluded_is_not_kept_whoever_made_it() {
         let target = tree("target", "/a/x file \"\"\n/a/y file \"\"\n/b/x file \"\"\n/b/y file \"\"\n");
         let context = tree("context", "/x file \"\"\n/y file \"\"\n");

@@ -163,6 +163,11 @@ pub(crate) fn roots<'a>(
             None => Vec::new(),
         },
         What::Program(path) => vec![keep(Keep::Program { name: RawPath::from(path.as_str()), to: None })],
+        What::Argument(path) => {
+            let path = RawPath::from(path.as_str());
+            let is_file = chase(target, &path)?.end.is_ok_and(|(_, node)| node.kind == Kind::File);
+            is_file.then(|| keep(Keep::Member(path))).into_iter().collect()
+        }
         What::Word(_) | What::Command(_) | What::Script(_) => Vec::new(),
     })
 }

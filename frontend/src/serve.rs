@@ -127,7 +127,7 @@ impl Build<'_> {
     ) -> Result<Reference, ServeError> {
         let base_is = settings.base;
         let Planned { request, stages, base } = self.plan(&graph, head, config, epoch, settings)?;
-        let count = request.roots.len();
+        let count = request.roots.iter().filter(|root| !matches!(root.what, What::Argument(_))).count();
         let roots = if count == 1 { "1 root".to_owned() } else { format!("{count} roots") };
         let mut mounts = vec![(head.clone(), TARGET.to_owned())];
         mounts.extend(base.map(|base| (base, BASE.to_owned())));
