@@ -7,7 +7,7 @@ use minimage::rootfs::{Kind, Node, Rootfs, RootfsError};
 use minimage::rules::Catalogue;
 use thiserror::Error;
 
-use crate::place::equal;
+use crate::same::equal;
 
 /// Why the application cannot be found.
 #[derive(Debug, Error)]

@@ -17,6 +17,7 @@ mod context;
 mod project;
 mod serve;
 mod expand;
+mod same;
 mod served;
 mod place;
 mod application;

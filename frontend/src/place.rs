@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minimage::closure::{Cause, Closure, Content, Entry, Reason, Role};
-use minimage::formats::ReadAt;
 use minimage::formats::accounts::{self, ACCOUNTS_MAX, Group, Password, User};
 use minimage::formats::elf::ByteOrder;
 use minimage::formats::ldso_cache::{self, CacheLine, LdsoCache};
@@ -13,12 +12,11 @@ use minimage::rootfs::{Bytes, CompletedRootfs, Kind, Node, Rootfs, RootfsError, 
 use minimage::roots::Origin;
 
 use crate::expand::itself;
+use crate::same::equal;
 use crate::served::served;
 
 /// The largest cache of a loader that is read, in bytes.
 const CACHE_MAX: u64 = 64 << 20;
-/// How much of two files is compared at once, in bytes.
-const PIECE: usize = 64 << 10;
 
 /// A file that is another one in the stage and in the target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -353,33 +351,6 @@ fn is_same(
         Content::Generated(bytes) => equal(&*here, &bytes.as_slice(), node.size).map_err(error),
         Content::None => Ok(false),
     }
-}
-
-/// Returns whether two files have the same `size` bytes.
-pub(crate) fn equal(one: &dyn ReadAt, other: &dyn ReadAt, size: u64) -> std::io::Result<bool> {
-    let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
-    let mut offset = 0;
-    while offset < size {
-        let count = fill(one, offset, &mut left)?;
-        if count == 0 || fill(other, offset, &mut right)? != count || left.get(..count) != right.get(..count)
-        {
-            return Ok(false);
-        }
-        offset += count as u64;
-    }
-    Ok(true)
-}
-
-/// Fills `buffer` from `offset` on, as far as the file goes.
-fn fill(file: &dyn ReadAt, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut len = 0;
-    while let Some(rest) = buffer.get_mut(len..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(offset + len as u64, rest)? {
-            0 => break,
-            count => len += count,
-        }
-    }
-    Ok(len)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use minimage::formats::ReadAt;
 use minimage::formats::elf::{DF_1_NODEFLIB, Elf};
 use minimage::path::{RawPath, RootPath};
 use minimage::resolve::{Resolution, satisfies};
-use minimage::rootfs::{Kind, Rootfs, RootfsError, chase};
+use minimage::rootfs::{Kind, Node, Rootfs, RootfsError, chase};
+
+use crate::same::equal;
 
 /// Returns the demands for libraries of `stage` which `completed` meets by one of its own: it is not where the stage has
 /// it, but a loader finds it in a directory that it looks into by itself, and it satisfies everybody who asks for it.
@@ -44,8 +46,10 @@ pub(crate) fn served<'a>(
         }
         let library = completed.open(&library)?;
         let mut is_fit = true;
-        for (by, _) in &demands {
-            is_fit = is_fit && does(&*library, closure, stage, by, soname)?;
+        for (by, demand) in &demands {
+            is_fit = is_fit
+                && (is_in_one(&demand.path, lib_directories) || is_same(&*library, closure, stage, demand)?)
+                && does(&*library, closure, stage, by, soname)?;
         }
         if is_fit {
             served.extend(demands.into_iter().map(|(_, demand)| demand));
@@ -60,13 +64,45 @@ fn library<'a>(demand: &'a Demand, lib_directories: &[Vec<u8>]) -> Option<(&'a R
     match &demand.cause {
         Cause::Needed { by, soname } | Cause::DlopenNote { by, soname } => Some((by, soname)),
         Cause::Rule { by, .. } | Cause::PackageData { by, .. } => {
-            let path = demand.path.as_bytes();
-            let slash = path.iter().rposition(|byte| *byte == b'/')?;
-            let (directory, name) = (path.get(..slash)?, path.get(slash + 1..)?);
-            lib_directories.iter().any(|known| known == directory).then_some((by, name))
+            let name = demand.path.as_bytes().rsplit(|byte| *byte == b'/').next()?;
+            is_in_one(&demand.path, lib_directories).then_some((by, name))
         }
         _ => None,
     }
+}
+
+/// Returns whether `path` is that of something in one of `directories`.
+fn is_in_one(path: &RawPath, directories: &[Vec<u8>]) -> bool {
+    path.parent().is_some_and(|above| directories.iter().any(|directory| directory == above.as_bytes()))
+}
+
+/// Returns whether `library` is what `stage` has for `demand`. A library that somebody keeps in a place of their own is
+/// another one than that of the system, which may have its name.
+fn is_same(
+    library: &dyn ReadAt,
+    closure: &Closure,
+    stage: &dyn Rootfs,
+    demand: &Demand,
+) -> Result<bool, RootfsError> {
+    let moved = RootPath::from_normal(demand.path.as_bytes()).and_then(|path| closure.entry(&path));
+    let own = match moved.map(|entry| &entry.content) {
+        Some(Content::Source(path)) => path.clone(),
+        _ => match chase(stage, &demand.path)?.end {
+            Ok((path, Node { kind: Kind::File, .. })) => path,
+            _ => return Ok(false),
+        },
+    };
+    let file = stage.open(&own)?;
+    if file.size() != library.size() {
+        return Ok(false);
+    }
+    let error = |source| RootfsError::Read {
+        action: "read",
+        path: own.clone(),
+        rootfs: stage.name().to_owned(),
+        source,
+    };
+    equal(library, &*file, file.size()).map_err(error)
 }
 
 fn has_name(path: &RawPath, name: &[u8]) -> bool {
@@ -141,12 +177,15 @@ mod tests {
             "{STAGE}hwcaps all\n/usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libc.so.6 elf soname=libc.so.6 \
             verdef=V1:V2\n"
         );
+        let private = STAGE.replace("needed=libc.so.6,", "runpath=/opt needed=libc.so.6,")
+            + "/opt/libc.so.6 elf soname=libc.so.6 verdef=V1:V2\n";
         let unwinder = format!("{STAGE}/usr/lib/x86_64-linux-gnu/libgcc_s.so.1 elf\n");
         let nodeflib = STAGE.replace("/app elf", "/app elf nodeflib runpath=/lib/x86_64-linux-gnu");
+        let usual = "/lib/x86_64-linux-gnu";
         for (stage, target, expected) in [
-            (STAGE, "/lib/libc.so.6 elf verdef=V1:V2:V4", "libc"),
-            (STAGE, "/lib/libc.so.6 -> libc-2.so\n/lib/libc-2.so elf verdef=V1:V2", "libc"),
-            (STAGE, "/usr/lib/x86_64-linux-gnu/libc.so.6 elf", "libc"),
+            (STAGE, "/lib/libc.so.6 elf verdef=V1:V2:V4", usual),
+            (STAGE, "/lib/libc.so.6 -> libc-2.so\n/lib/libc-2.so elf verdef=V1:V2", usual),
+            (STAGE, "/usr/lib/x86_64-linux-gnu/libc.so.6 elf", usual),
             // It has a place of its own, from which nothing else will do.
             (STAGE, "/lib/x86_64-linux-gnu/libc.so.6 elf", ""),
             // Not for the program, not for the library, not for the loader.
@@ -158,11 +197,14 @@ mod tests {
             (STAGE, "/lib/libc.so.6 text INPUT(libc.so)", ""),
             (STAGE, "/lib/libc.so.6 dir", ""),
             (STAGE, "/usr/lib/glibc-hwcaps/x86-64-v3/libc.so.6 elf", ""),
-            (&levels, "/lib/libc.so.6 elf", "libc"),
+            (&levels, "/lib/libc.so.6 elf", usual),
             (&levels, "/lib/glibc-hwcaps/x86-64-v3/libc.so.6 elf", ""),
             // The loader stops at the first.
             (STAGE, "/lib/libc.so.6 text x\n/usr/lib/libc.so.6 elf", ""),
             (&nodeflib, "/lib/libc.so.6 elf", ""),
+            // One of its own is another one.
+            (&private, "/lib/libc.so.6 elf soname=libc.so.6 verdef=V1:V2", "/opt"),
+            (&private, "/lib/libc.so.6 elf verdef=V1:V2:V3", ""),
             // A rule has the C library load it.
             (&unwinder, "/lib/libgcc_s.so.1 elf", "libgcc"),
             (&unwinder, "/lib/libgcc_s.so.1 elf machine=aarch64", ""),
@@ -174,8 +216,8 @@ mod tests {
                         ["/usr/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libgcc_s.so.1"];
                     paths.join(" libgcc_s.so.1 ")
                 }
-                _ => ["/app", "/usr/lib/x86_64-linux-gnu/libm.so.6"]
-                    .map(|by| format!("{by} libc.so.6 /lib/x86_64-linux-gnu/libc.so.6"))
+                directory => ["/app", "/usr/lib/x86_64-linux-gnu/libm.so.6"]
+                    .map(|by| format!("{by} libc.so.6 {directory}/libc.so.6"))
                     .join("\n"),
             };
             assert_eq!(shown(stage, target), expected, "{target}");
