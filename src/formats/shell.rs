@@ -1,10 +1,10 @@
 //! A shell script -> the literal words in command position: the programs it would run, as far as a reader sees.
 //!
-//! No shell is imitated: variables, functions and `eval` stay unknown. Command substitutions are scripts of their own.
-//! What is found is looked up later, and what is not found is only a warning.
+//! No shell is imitated: functions and `eval` stay unknown, and a variable is all that the script plainly gives it. Command
+//! substitutions are scripts of their own. What is found is looked up later, and what is not found is only a warning.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much of a script is read, in bytes.
 pub const SCRIPT_MAX: u64 = 1 << 20;
@@ -174,6 +174,10 @@ enum Position {
 struct Found {
     words: BTreeSet<Vec<u8>>,
     functions: BTreeSet<Vec<u8>>,
+    /// The values that variables are plainly given.
+    values: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// The variables that stand where the name of a command is.
+    commands: BTreeSet<Vec<u8>>,
     /// Files that other shells are to read.
     files: BTreeSet<Vec<u8>>,
     /// Scripts in words, for other shells.
@@ -200,6 +204,11 @@ impl Found {
                 unread.extend(scanner.parts);
             }
             scripts.extend(self.scripts.drain(..).map(Cow::Owned));
+        }
+        for variable in std::mem::take(&mut self.commands) {
+            for value in self.values.remove(&variable).unwrap_or_default() {
+                self.read_word(Position::Command, str::from_utf8(&value).ok());
+            }
         }
     }
 
@@ -235,6 +244,7 @@ impl Found {
                     position = Position::Argument;
                 }
                 Token::Word(word) => {
+                    self.note_variables(&word, position);
                     let text = word.literal().and_then(|literal| str::from_utf8(literal).ok());
                     if is_case_pattern {
                         is_case_pattern = text != Some("esac");
@@ -259,6 +269,19 @@ impl Found {
                     previous = word.into_literal();
                 }
             }
+        }
+    }
+
+    /// Notes what `word` gives a variable, or the variable that it is, if it stands where a command is named.
+    fn note_variables(&mut self, word: &Word, position: Position) {
+        if let Some((name, value)) = assigned(&word.text) {
+            if self.values.len() < WORDS_MAX {
+                self.values.entry(name.to_vec()).or_default().insert(value.to_vec());
+            }
+        } else if !word.is_literal && matches!(position, Position::Command | Position::Runner) {
+            let name = word.text.strip_prefix(b"$").unwrap_or_default();
+            let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
+            self.commands.extend(is_variable(name).then(|| name.to_vec()));
         }
     }
 
@@ -385,9 +408,19 @@ enum Token {
 
 struct Scanner<'a> {
     rest: &'a [u8],
-    heredocs: Vec<(Vec<u8>, bool)>,
+    heredocs: Vec<HereDocument>,
     /// What was passed over and may hold commands.
     parts: Vec<Part<'a>>,
+}
+
+/// A text for a command, which begins in the next line.
+struct HereDocument {
+    /// The line that ends it.
+    end: Vec<u8>,
+    /// Whether lines begin behind their tabs.
+    strips_tabs: bool,
+    /// Whether there are no substitutions in it.
+    is_plain: bool,
 }
 
 /// A part of a script.
@@ -465,8 +498,12 @@ impl<'a> Scanner<'a> {
                 let strips_tabs = rest.first() == Some(&b'-');
                 self.skip(if strips_tabs { 3 } else { 2 });
                 self.skip_blanks();
+                let before = self.rest;
                 let word = self.word();
-                self.heredocs.extend(word.into_literal().map(|end| (end, strips_tabs)));
+                let spelled = before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or_default();
+                let is_plain = spelled.iter().any(|byte| b"'\"\\".contains(byte));
+                let document = |end| HereDocument { end, strips_tabs, is_plain };
+                self.heredocs.extend(word.into_literal().map(document));
                 return self.next();
             }
             // `<(command)` is a word that runs a command; what it runs is a command of its own.
@@ -597,6 +634,7 @@ impl<'a> Scanner<'a> {
     fn skip_text(&mut self) {
         while let Some(byte) = self.peek() {
             match byte {
+                b'\\' => self.skip(2),
                 b'$' => drop(self.skip_expansion()),
                 b'`' => drop(self.skip_backquoted()),
                 _ => self.skip(1),
@@ -606,7 +644,8 @@ impl<'a> Scanner<'a> {
 
     /// Passes over the here-documents that the line before has opened.
     fn skip_heredocs(&mut self) {
-        for (end, strips_tabs) in std::mem::take(&mut self.heredocs) {
+        for HereDocument { end, strips_tabs, is_plain } in std::mem::take(&mut self.heredocs) {
+            let all = self.rest;
             while !self.rest.is_empty() {
                 let len = self.rest.iter().position(|byte| *byte == b'\n').unwrap_or(self.rest.len());
                 let line = self.rest.get(..len).unwrap_or_default();
@@ -618,8 +657,29 @@ impl<'a> Scanner<'a> {
                     break;
                 }
             }
+            if !is_plain {
+                let len = all.len().saturating_sub(self.rest.len());
+                self.parts.extend(all.get(..len).map(Part::Text));
+            }
         }
     }
+}
+
+/// Returns whether `name` can be that of a variable.
+fn is_variable(name: &[u8]) -> bool {
+    !name.first().is_none_or(u8::is_ascii_digit)
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
+/// Returns the variable and its value in `NAME=value`, `NAME=${OTHER:-value}`, where the value may be the name of a
+/// program.
+fn assigned(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = (text.get(..at)?, text.get(at.saturating_add(1)..)?);
+    let inside = value.strip_prefix(b"${").and_then(|value| value.strip_suffix(b"}"));
+    let value = inside.map_or(Some(value), default_of)?;
+    let is_program = str::from_utf8(value).is_ok_and(is_program_name);
+    (is_variable(name) && is_program).then_some((name, value))
 }
 
 /// Returns the default in `NAME-default`, `NAME=default`, and the same with a colon.
@@ -644,9 +704,15 @@ mod tests {
             ("A=1 B=2 make install", "make"),
             ("exec /usr/sbin/nginx -g 'daemon off;'", "/usr/sbin/nginx"),
             ("$CMD x; ${CMD} y; \"$X/bin/z\" q", ""),
+            (
+                "A=${B:-/x/a} C=c; D=d\nE=\"x y\"; export F=f; $A; exec \"${C}\" $D; $E; nice $F; G=cd; $G",
+                "/x/a c f nice",
+            ),
             ("helper() { tar x; }\nfunction other { gzip; }\nhelper; other", "gzip tar"),
             ("case $1 in\n  start|stop) systemctl x ;;\n  *) usage ;;\nesac\nid", "id systemctl usage"),
             ("cat <<EOF\nrm -rf /\nEOF\nuname", "cat uname"),
+            ("cat <<EOF >x\na=$(uname -a) `id`\n\\$(no)\nEOF\nls", "cat id ls uname"),
+            ("cat <<\"EOF\"; cat <<\\END\n$(no)\nEOF\n$(no)\nEND\nls", "cat ls"),
             ("cat <<-'END' >/dev/null\n\tdd if=x\n\tEND\nuname", "cat uname"),
             ("ls > out 2>&1 < in; date >> log", "date ls"),
             ("( cd /; find . ) & wait", "find"),
