@@ -42,6 +42,12 @@ pub fn left_out(report: &Report, count: usize, spelling: Spelling) -> Vec<String
     named.iter().map(in_full).chain([others]).collect()
 }
 
+/// Returns which sensitive files were left out, and how to take them; `None` if none were.
+pub fn sensitive(report: &Report, spelling: Spelling) -> Option<String> {
+    let is_sensitive = |left: &LeftOut<'_>| matches!(left, LeftOut::Records { kind: "sensitive", .. });
+    all_left_out(report).iter().find(|left| is_sensitive(left)).map(|left| left.in_full(spelling))
+}
+
 /// Returns how to read on, where there is a way.
 fn in_the_report(spelling: Spelling) -> &'static str {
     if spelling == Spelling::Flags { "; the report has them (--report FILE)" } else { "" }
@@ -95,10 +101,14 @@ impl LeftOut<'_> {
         let hows: BTreeSet<&str> = records.iter().map(|record| record.how.as_str()).collect();
         let hows: Vec<&str> = hows.into_iter().collect();
         let include = |what: &str| spelling.of(&Choice::new("include", what));
+        let path = match records.as_slice() {
+            [only] => &only.what,
+            _ => "PATH",
+        };
         let how = match (*kind, hows.as_slice()) {
-            ("sensitive", _) if spelling == Spelling::Labels => include("PATH"),
+            ("sensitive", _) if spelling == Spelling::Labels => include(path),
             ("sensitive", _) => {
-                format!("{} {}", include("PATH"), spelling.of(&Choice::switch("allow-sensitive")))
+                format!("{} {}", include(path), spelling.of(&Choice::switch("allow-sensitive")))
             }
             (_, [only]) => (*only).to_owned(),
             ("suggested", _) if is_each_named => {

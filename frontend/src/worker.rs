@@ -19,6 +19,7 @@ use minimage::rootfs::{CachedRootfs, HostRootfs, Kind, Node, Rootfs, RootfsError
 use minimage::roots::Root;
 use minimage::rules::{Catalogue, RuleFileError};
 use minimage::spec::{Epoch, EpochError, Layering};
+use minimage::summary::sensitive;
 use thiserror::Error;
 
 use crate::blame::{self, Said};
@@ -151,7 +152,7 @@ pub(crate) fn run_project(arguments: &[String]) -> Result<(), StepError> {
     }
     let plan = layer::plan(&resolution.closure, Layering::Single);
     let report = Report::new(&from, &resolution, &plan, Spelling::Keys);
-    write(&source, &report, &plan, epoch, &mut outcome)?;
+    write(&source, &report, &plan, epoch, Spelling::Keys, &mut outcome)?;
     say(&summary::lines(&file, &plan, &resolution.closure, &report, counts, &wants.said).join("\n"));
     finish(&outcome)
 }
@@ -171,10 +172,12 @@ fn write(
     report: &Report,
     plan: &LayerPlan,
     epoch: Epoch,
+    spelling: Spelling,
     outcome: &mut Outcome,
 ) -> Result<(), StepError> {
-    let warnings = report.warnings.iter();
-    outcome.warnings.extend(warnings.map(|text| Finding { lines: (0, 0), text: text.clone() }));
+    // Programs that miss what only they may read tend not to start.
+    let warnings = report.warnings.iter().cloned().chain(sensitive(report, spelling));
+    outcome.warnings.extend(warnings.map(|text| Finding { lines: (0, 0), text }));
     layer::write_dir(plan, rootfs, epoch, Path::new(OUTPUT))?;
     document(REPORT, report.to_json().as_bytes())
 }
@@ -193,7 +196,7 @@ fn write_minimised(
         lacking(&mut plan, target, completed)?;
     }
     let report = Report::new(&request.target, resolution, &plan, Spelling::Labels);
-    write(completed, &report, &plan, epoch, outcome)?;
+    write(completed, &report, &plan, epoch, Spelling::Labels, outcome)?;
     let name = match request.settings.base {
         Base::Keep => format!("on top of {}", request.target),
         Base::Minimise => request.target.clone(),

@@ -172,7 +172,7 @@ left out (missing): `liba.so`; to take it: install what has it in the source
 left out (suggested): `tzdata` (zones are files), `x` (because); to take them: --with tzdata --with x
 left out (script): 2 scripts such as `/a`; to take them: name what runs them as a program too
 left out (unloadable): `/c`; to take it: install what it needs in the source
-left out (sensitive): `/k` (private keys); to take it: --include PATH --allow-sensitive
+left out (sensitive): `/k` (private keys); to take it: --include /k --allow-sensitive
 left out: 12 libraries that are only named in data; the report has them (--report FILE)";
         assert_eq!(lines(&only, 0).join("\n"), expected);
     }

@@ -230,7 +230,10 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
         return Err(ResolveError::Incomplete { problems: collector.problems });
     }
     let Collector { closure, warnings, hints, left_out, env, lib_directories, .. } = collector;
-    let left_out = left_out.into_iter().collect();
+    // Another root may have brought it after all.
+    let is_there = |path: &RootPath| closure.entry(path).is_some();
+    let is_left = |left: &LeftOut| !matches!(left, LeftOut::Sensitive { path, .. } if is_there(path));
+    let left_out = left_out.into_iter().filter(is_left).collect();
     Ok(Resolution { closure, programs, warnings, hints, left_out, env, lib_directories })
 }
 
