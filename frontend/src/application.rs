@@ -58,15 +58,16 @@ pub(crate) fn files(
             if is_owned {
                 continue;
             }
-            let kind = target.lookup(&path)?.map(|node| node.kind);
-            let is_kept = match kind {
-                Some(Kind::Directory | Kind::Link(_)) => true,
-                Some(Kind::File | Kind::Special(_)) => !is_volatile,
-                None => false,
+            let Some(node) = target.lookup(&path)? else { continue };
+            let is_kept = match node.kind {
+                Kind::Directory | Kind::Link(_) => true,
+                // Who may not make a file there gets an empty one to write to.
+                Kind::File => !is_volatile || node.size == 0 && node.uid != 0,
+                Kind::Special(_) => !is_volatile,
             };
             if is_kept && !is_same(base, target, &path)? {
-                match kind {
-                    Some(Kind::Special(what)) => found.special.push((path, what)),
+                match node.kind {
+                    Kind::Special(what) => found.special.push((path, what)),
                     _ => found.paths.push(path),
                 }
             }
@@ -121,7 +122,7 @@ mod tests {
                 ("/var/lib/x", "1"),
             ][..],
         ));
-        let target = MemoryRootfs::from((
+        let mut target = MemoryRootfs::from((
             "target",
             &[
                 ("/etc/os-release", "base"),
@@ -134,6 +135,7 @@ mod tests {
                 ("/var/log/x.log", "volatile"),
                 ("/var/log/app/y.log", "volatile"),
                 ("/var/log/app/z.log", "-> /dev/stdout"),
+                ("/var/log/app/empty", ""),
                 ("/var/tmp/made/file", "volatile"),
                 (
                     "/var/lib/dpkg/status",
@@ -143,13 +145,24 @@ mod tests {
                 ("/var/lib/dpkg/info/tool.list", "/.\n/usr\n/usr/bin\n/usr/bin/tool\n"),
             ][..],
         ));
+        let theirs = RootPath::from_normal(b"/var/log/app/of-somebody").unwrap();
+        target.insert(&theirs, Node { uid: 33, ..Node::file(0) }, Vec::new());
         let packages = packages::open(&target).unwrap().unwrap();
         let shown = |found: Application| found.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
         let rules = Catalogue::with(&[]).unwrap();
         let found = files(&target, Some(&base), Some(&*packages), &rules).unwrap();
         assert_eq!(
             shown(found),
-            ["/app", "/app/main.py", "/etc/motd", "/l", "/var/log", "/var/log/app", "/var/log/app/z.log"]
+            [
+                "/app",
+                "/app/main.py",
+                "/etc/motd",
+                "/l",
+                "/var/log",
+                "/var/log/app",
+                "/var/log/app/of-somebody",
+                "/var/log/app/z.log"
+            ]
         );
         let found = files(&target, Some(&base), None, &rules).unwrap();
         assert_eq!(
@@ -162,6 +175,7 @@ mod tests {
                 "/usr/bin/tool",
                 "/var/log",
                 "/var/log/app",
+                "/var/log/app/of-somebody",
                 "/var/log/app/z.log"
             ]
         );
