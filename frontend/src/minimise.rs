@@ -511,6 +511,16 @@ pub(crate) mod tests {
             found,
             "/lib64\n/srv/y.sh\n/usr/bin/one\nwarning: the script `/srv/y.sh` runs `two`: not found"
         );
+        let stage =
+            tree("context", "/lib.sh script \"one\"\n/lib.txt script \"two\"\n/bin/x script \"two\"\n");
+        let target = tree(
+            "target",
+            &format!(
+                "{LOADER}/usr/bin/one elf\n/usr/bin/two elf\n/srv/lib.sh script \"one\"\n/srv/lib.txt script \"two\"\n"
+            ),
+        );
+        let found = image(&request(&["context"], vec![copied(0, "/lib.*", "/srv/")]), &target, &[&stage]);
+        assert_eq!(found, "/lib64\n/srv/lib.sh\n/srv/lib.txt\n/usr/bin/one");
         // What a program is given may be a file, or a program.
         let words = ["/srv/y.sh", "/usr/bin", "/usr/bin/one"].map(|word| What::Word(word.to_owned()));
         assert_eq!(image(&request(&[], words.into()), &target, &[]), "/lib64\n/usr/bin/one");

@@ -144,9 +144,10 @@ pub(crate) fn roots<'a>(
                 };
                 // A script of the user's own that the build file names is one that something will run.
                 let is_own = trees.kinds.get(first) == Some(&StageKind::Files);
-                let keep = match pair.place == Place::Named && is_own && is_script(target, &pair.to)? {
-                    true => Keep::Program { name: pair.to.to_raw(), to: None },
-                    false => wrapped(pair.to.to_raw()),
+                let keep = match script(target, &pair.to)?.filter(|_| pair.place == Place::Named && is_own) {
+                    Some(Script::Started) => Keep::Program { name: pair.to.to_raw(), to: None },
+                    Some(Script::Read) => Keep::Script(pair.to.to_raw()),
+                    None => wrapped(pair.to.to_raw()),
                 };
                 found.push(Found { asked, keep, origin: Some((first, origin)) });
             }
@@ -182,9 +183,21 @@ fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError>
     }))
 }
 
-/// Returns whether the kernel would start the file at `path` by an interpreter.
-fn is_script(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, RootfsError> {
-    Ok(executable(rootfs, path)?.is_some_and(|file| has_shebang(&*file)))
+/// Who runs a script.
+enum Script {
+    /// The kernel, by an interpreter.
+    Started,
+    /// A shell that another script tells to.
+    Read,
+}
+
+/// Returns who runs the file at `path`, which somebody may execute; `None` if it is no script.
+fn script(rootfs: &dyn Rootfs, path: &RootPath) -> Result<Option<Script>, RootfsError> {
+    let file = executable(rootfs, path)?;
+    Ok(file.and_then(|file| match has_shebang(&*file) {
+        true => Some(Script::Started),
+        false => path.file_name().ends_with(b".sh").then_some(Script::Read),
+    }))
 }
 
 /// Returns whether `path` leads to a file that somebody may execute.

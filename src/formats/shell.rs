@@ -79,12 +79,12 @@ const BUILTINS: [&str; 63] = [
     "ulimit",
     "umask",
 ];
-const MORE_BUILTINS: [&str; 4] = ["unalias", "unset", "wait", "suspend"];
+const MORE_BUILTINS: [&str; 5] = ["print", "unalias", "unset", "wait", "suspend"];
 /// Words after which a command begins.
 const OPENERS: [&str; 10] = ["!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"];
 const CLOSERS: [&str; 3] = ["done", "fi", "}"];
 /// Programs, and `exec` of the shell, that run the command among their arguments.
-const RUNNERS: [&str; 12] = [
+const RUNNERS: [&str; 13] = [
     "dumb-init",
     "env",
     "exec",
@@ -94,6 +94,7 @@ const RUNNERS: [&str; 12] = [
     "setpriv",
     "setsid",
     "stdbuf",
+    "sudo",
     "timeout",
     "tini",
     "xargs",
