@@ -38,14 +38,17 @@ pub(crate) struct Wants<'a> {
     pub(crate) said: Said<'a>,
 }
 
+/// What messages call what asks for a root, and the lines that do.
+pub(crate) type Asker = (String, (i32, i32));
+
 /// A problem, and who runs into it.
 #[derive(Debug, Clone)]
 pub(crate) struct Blamed {
     /// The problem, unless it is one of the options themselves.
     pub(crate) problem: Option<Problem>,
     pub(crate) explanation: Explanation,
-    /// The roots that run into it: what messages call each, and the lines that ask for it.
-    pub(crate) roots: Vec<(String, (i32, i32))>,
+    /// What asks for the roots that run into it.
+    pub(crate) roots: Vec<Asker>,
 }
 
 impl Blamed {
@@ -211,7 +214,7 @@ impl Attempt<'_> {
         })
     }
 
-    /// Returns what is `wrong` with all of `roots` together, and with each that runs into it by itself.
+    /// Returns what is `wrong` with all of `roots` together, and with those of each line that run into it by themselves.
     fn blamed(&self, roots: &[(&Asked, Root)], wrong: Vec<Blamed>) -> Result<Vec<Blamed>, ClosureError> {
         let mut blamed: Vec<Blamed> = Vec::new();
         for one in wrong {
@@ -219,18 +222,29 @@ impl Attempt<'_> {
                 blamed.push(one);
             }
         }
+        // Options are the same for all roots.
+        if blamed.iter().all(|one| one.explanation.about.is_some()) {
+            return Ok(blamed);
+        }
+        // A line can stand for a thousand files: who is to blame is the line.
+        let mut lines: Vec<(Asker, Vec<Root>)> = Vec::new();
         for (asked, root) in roots {
-            let Err(wrong) = self.resolution(std::slice::from_ref(root))? else { continue };
-            // Options are the same for all roots.
+            let by = (root.origin.to_string(), asked.lines);
+            match lines.iter_mut().find(|(known, _)| *known == by) {
+                Some((_, of_line)) => of_line.push(root.clone()),
+                None => lines.push((by, vec![root.clone()])),
+            }
+        }
+        for (by, roots) in lines {
+            let Err(wrong) = self.resolution(&roots)? else { continue };
             for one in wrong.into_iter().filter(|one| one.explanation.about.is_none()) {
                 let known = blamed.iter().position(|known| known.explanation == one.explanation);
                 let known = known.unwrap_or_else(|| {
                     blamed.push(one);
                     blamed.len() - 1
                 });
-                let by = (root.origin.to_string(), asked.lines);
                 if let Some(known) = blamed.get_mut(known).filter(|known| !known.roots.contains(&by)) {
-                    known.roots.push(by);
+                    known.roots.push(by.clone());
                 }
             }
         }
