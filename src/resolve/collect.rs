@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::data::Waiting;
 use super::left_out::LeftOut;
-use super::list::{Asking, Edge, FoundBy, ObjectList};
+use super::list::{Asking, Edge, FoundBy, Loaded, ObjectList};
 use super::loader::Abi;
 use super::object::Object;
 use super::place::Placement;
@@ -26,6 +26,8 @@ pub(super) struct Collector<'a> {
     pub(super) resolver: &'a Resolver<'a>,
     pub(super) closure: Closure,
     pub(super) linked: Vec<Linked>,
+    /// The ELF objects that are mapped, each with the programs that map it, by their places in `linked`.
+    pub(super) members: HashMap<RootPath, (Rc<Object>, Vec<usize>)>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
     pub(super) hints: Vec<Hint>,
@@ -42,6 +44,8 @@ pub(super) struct Collector<'a> {
     pub(super) settled: HashSet<RootPath>,
     /// Entries that the user names.
     pub(super) named: HashSet<RootPath>,
+    /// Their names, and those by which the user calls programs, once all roots are taken.
+    pub(super) names: Rc<[Vec<u8>]>,
     /// Scripts that wait for what runs them.
     pub(super) waiting: Vec<Waiting>,
     /// What counts as package data.
@@ -101,6 +105,7 @@ impl<'a> Collector<'a> {
             resolver,
             closure: Closure::new(),
             linked: Vec::new(),
+            members: HashMap::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
             hints: Vec::new(),
@@ -111,6 +116,7 @@ impl<'a> Collector<'a> {
             users: Vec::new(),
             settled: HashSet::new(),
             named: HashSet::new(),
+            names: Rc::default(),
             waiting: Vec::new(),
             run_time_files: RunTimeFiles::embedded()?,
             done: HashSet::new(),
@@ -261,6 +267,14 @@ impl<'a> Collector<'a> {
     ) -> Result<(), ResolveError> {
         let mut placement = Placement::of_program(&object.path, to);
         let loader = self.take_objects(to, &circumstances, (interp, &config), list, &mut placement)?;
+        let at = self.linked.len();
+        for Loaded { object, .. } in &list.objects {
+            let known = self.members.entry(object.path.clone());
+            let (_, programs) = known.or_insert_with(|| (object.clone(), Vec::new()));
+            if programs.last() != Some(&at) {
+                programs.push(at);
+            }
+        }
         self.linked.push(Linked {
             object: object.clone(),
             path: to.clone(),
@@ -490,20 +504,5 @@ impl<'a> Collector<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Returns the ELF objects of the closure, each with the programs that map it, by their places in `linked`.
-    pub(super) fn members(&self) -> HashMap<RootPath, (Rc<Object>, Vec<usize>)> {
-        let mut members: HashMap<RootPath, (Rc<Object>, Vec<usize>)> = HashMap::new();
-        for (at, linked) in self.linked.iter().enumerate() {
-            for object in &linked.members {
-                let (_, programs) =
-                    members.entry(object.path.clone()).or_insert_with(|| (object.clone(), Vec::new()));
-                if programs.last() != Some(&at) {
-                    programs.push(at);
-                }
-            }
-        }
-        members
     }
 }

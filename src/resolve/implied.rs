@@ -16,7 +16,7 @@ use crate::explain::Choice;
 use crate::glob::{Glob, escaped};
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Eyes, Kind, Node, chase, find};
-use crate::roots::{Keep, Origin};
+use crate::roots::Origin;
 use crate::rules::{Catalogue, Level, Pattern, Places, Reader, Rule, RuleError, Strength, Triggers};
 use crate::spec::{Selection, Suggested, With};
 
@@ -186,12 +186,13 @@ impl Collector<'_> {
     /// Returns the objects that the triggers have not seen, with the programs that map them.
     fn new_objects(&self, fired: &mut Fired) -> Vec<(Rc<Object>, Vec<usize>)> {
         let mut new: Vec<_> = self
-            .members()
-            .into_values()
+            .members
+            .values()
             .filter(|(object, programs)| {
                 let first = programs.first().copied().unwrap_or_default();
                 fired.objects.insert((object.path.clone(), first))
             })
+            .cloned()
             .collect();
         new.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
         new
@@ -199,16 +200,15 @@ impl Collector<'_> {
 
     /// Returns the programs that may load what lies at `path`: those that map it, else all that the user names.
     pub(super) fn programs_of(&self, path: &RootPath) -> Vec<usize> {
-        let all = || self.linked.iter().enumerate();
-        let mapping: Vec<usize> = all()
-            .filter(|(_, linked)| linked.members.iter().any(|object| object.path == *path))
-            .map(|(at, _)| at)
-            .collect();
-        if !mapping.is_empty() {
-            return mapping;
+        if let Some((_, programs)) = self.members.get(path) {
+            return programs.clone();
         }
-        let is_root = |object: &Rc<Object>| self.root_objects.iter().any(|root| root.path == object.path);
-        all().filter(|(_, linked)| is_root(&linked.object)).map(|(at, _)| at).collect()
+        let roots = self.root_objects.iter().filter_map(|root| self.members.get(&root.path));
+        let starting = roots.flat_map(|(object, programs)| {
+            programs.iter().filter(|at| self.linked[**at].object.path == object.path)
+        });
+        let starting: BTreeSet<usize> = starting.copied().collect();
+        starting.into_iter().collect()
     }
 
     fn fire(
@@ -253,7 +253,7 @@ impl Collector<'_> {
             }
             for user in &rule.implies.users {
                 let names = match user.as_str() {
-                    "{name}" => places.names.clone(),
+                    "{name}" => places.names.to_vec(),
                     "{named}" => self.users_named_by(&by)?,
                     name => vec![name.as_bytes().to_vec()],
                 };
@@ -441,15 +441,8 @@ impl Collector<'_> {
                 real.push(target);
             }
         }
-        // A program that is called by a link reads what is named after the link.
-        let called = self.inputs.roots.iter().filter_map(|root| match &root.keep {
-            Keep::Program { name, .. } => name.as_bytes().rsplit(|byte| *byte == b'/').next(),
-            _ => None,
-        });
-        let names = self.named.iter().map(RootPath::file_name).chain(called).map(<[u8]>::to_vec);
-        let names: BTreeSet<Vec<u8>> = names.collect();
         let own = own.and_then(RootPath::parent).map(|directory| directory.as_bytes().to_vec());
-        Places { lib, own, names: names.into_iter().collect(), value: None }
+        Places { lib, own, names: self.names.clone(), value: None }
     }
 
     /// Takes what is at `path` because of `cause`, or puts it off if it is a script.

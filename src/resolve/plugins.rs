@@ -138,8 +138,7 @@ impl Collector<'_> {
     /// path before they are asked for by name.
     fn complaint(&self, list: &ObjectList) -> Option<Complaint> {
         let is_loaded = |soname: &[u8]| {
-            let mut paths = self.linked.iter().flat_map(|linked| &linked.members);
-            paths.any(|object| {
+            self.members.values().any(|(object, _)| {
                 object.elf.soname.as_deref() == Some(soname) || object.path.file_name() == soname
             })
         };

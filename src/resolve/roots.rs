@@ -35,6 +35,14 @@ impl Collector<'_> {
                 Keep::Moved { path, to } => self.take_moved(root, path, to)?,
             }
         }
+        // A program that is called by a link reads what is named after the link.
+        let called = self.inputs.roots.iter().filter_map(|root| match &root.keep {
+            Keep::Program { name, .. } => name.as_bytes().rsplit(|byte| *byte == b'/').next(),
+            _ => None,
+        });
+        let names = self.named.iter().map(RootPath::file_name).chain(called);
+        let names: BTreeSet<&[u8]> = names.collect();
+        self.names = names.into_iter().map(<[u8]>::to_vec).collect();
         Ok(programs)
     }
 

@@ -6,6 +6,7 @@
 mod text;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use thiserror::Error;
 
@@ -362,7 +363,7 @@ pub struct Places {
     /// The directory of the file that triggered the rule.
     pub own: Option<Vec<u8>>,
     /// The names of the root programs.
-    pub names: Vec<Vec<u8>>,
+    pub names: Rc<[Vec<u8>]>,
     /// What the user gave.
     pub value: Option<String>,
 }
@@ -374,7 +375,7 @@ impl Places {
             Place::Lib => self.lib.clone(),
             Place::Own => self.own.iter().cloned().collect(),
             Place::Prefix => self.own.iter().filter_map(|own| parent(own)).collect(),
-            Place::Name => self.names.clone(),
+            Place::Name => self.names.to_vec(),
             Place::Value => value.map(|value| value.as_bytes().to_vec()).into_iter().collect(),
             Place::Codeset => value.map(codeset).into_iter().collect(),
         }
@@ -471,7 +472,7 @@ mod tests {
             let places = Places {
                 lib: vec![b"/usr/lib".to_vec()],
                 own: Some(b"/usr/bin".to_vec()),
-                names: vec![b"x".to_vec()],
+                names: Rc::new([b"x".to_vec()]),
                 value: Some("C.UTF-8".to_owned()),
             };
             for file in &rule.implies.files {
@@ -518,7 +519,7 @@ mod tests {
         let places = Places {
             lib: vec![b"/lib/x86_64-linux-gnu".to_vec(), b"/usr/lib".to_vec()],
             own: Some(b"/opt/a*b".to_vec()),
-            names: Vec::new(),
+            names: Rc::default(),
             value: Some("de_DE.UTF-8".to_owned()),
         };
         for (pattern, expected) in [

@@ -1,6 +1,7 @@
 //! The text of a rule file -> rules.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -356,7 +357,7 @@ fn file_pattern(text: &str, when: &Triggers) -> Result<Pattern, String> {
     let places = Places {
         lib: vec![b"/lib".to_vec()],
         own: Some(b"/bin".to_vec()),
-        names: vec![b"name".to_vec()],
+        names: Rc::new([b"name".to_vec()]),
         value: Some("value".to_owned()),
     };
     pattern.globs(&places).map_err(|error| error.to_string())?;
