@@ -111,7 +111,8 @@ impl Collector<'_> {
         Ok(pem::starts_private_key(&head))
     }
 
-    /// Gives everything that belongs to no package to root, with a mode that says no more than who may execute it.
+    /// Gives everything that belongs to no package to root, with a mode that says no more than who may execute it,
+    /// or that everybody may write there.
     pub(super) fn settle_owners(&mut self) -> Result<(), ResolveError> {
         if self.inputs.selection.unowned == Unowned::AsInSource {
             return Ok(());
@@ -140,6 +141,8 @@ impl Collector<'_> {
             }
             let mode = match kind {
                 Kind::Link(_) | Kind::Special(_) => *mode,
+                // A place for the files of everybody, such as /run/lock, is of no use otherwise.
+                Kind::Directory if *mode == 0o1777 => *mode,
                 Kind::Directory => PLAIN[0],
                 Kind::File => PLAIN[usize::from(mode & 0o111 == 0)],
             };
