@@ -6,7 +6,7 @@ use std::slice;
 use minimage::explain::{Choice, Explain, Explanation};
 use minimage::glob;
 use minimage::options::Choices;
-use minimage::packages::{self, PackageError};
+use minimage::packages::{self, PackageDb, PackageError};
 use minimage::path::RootPath;
 use minimage::resolve::{self, Inputs, Problem, Resolution, ResolveError, TreeName};
 use minimage::rootfs::{Rootfs, RootfsError};
@@ -88,7 +88,9 @@ pub(crate) fn closure(
     wants: &Wants<'_>,
     user: Option<&RunAs>,
 ) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
-    let attempt = Attempt { within, wants, selection: &wants.choices.selection, user };
+    let packages = packages::open(within.rootfs)?;
+    let selection = &wants.choices.selection;
+    let attempt = Attempt { within, packages: packages.as_deref(), wants, selection, user };
     match attempt.resolution(&all(roots))? {
         Ok(resolution) => Ok(Ok(resolution)),
         Err(wrong) => attempt.blamed(roots, wrong).map(Err),
@@ -118,9 +120,11 @@ pub(crate) fn closure_in_part(
         let mut copied = roots.iter().filter_map(|(_, root)| path(root));
         !copied.any(|path| glob::covers(slice::from_ref(glob), &path))
     });
+    let packages = packages::open(within.rootfs)?;
     let (mut lacking, mut absent) = (Vec::new(), Vec::new());
     loop {
-        let attempt = Attempt { within, wants, selection: &selection, user: None };
+        let attempt =
+            Attempt { within, packages: packages.as_deref(), wants, selection: &selection, user: None };
         let wrong = match attempt.resolution(&all(roots))? {
             Ok(resolution) => return Ok(Ok(Part { resolution, lacking, absent })),
             Err(wrong) => wrong,
@@ -181,6 +185,8 @@ fn leave(selection: &mut Selection, choice: &Choice) -> bool {
 /// One way to look for what roots need.
 struct Attempt<'a> {
     within: &'a Within<'a>,
+    /// The packages of that tree, read once for all attempts.
+    packages: Option<&'a dyn PackageDb>,
     wants: &'a Wants<'a>,
     selection: &'a Selection,
     user: Option<&'a RunAs>,
@@ -190,10 +196,9 @@ impl Attempt<'_> {
     /// Returns the closure of `roots`, or what is wrong with it.
     fn resolution(&self, roots: &[Root]) -> Result<Result<Resolution, Vec<Blamed>>, ClosureError> {
         let Within { rootfs, name } = *self.within;
-        let packages = packages::open(rootfs)?;
         let resolution = resolve::closure(&Inputs {
             rootfs,
-            packages: packages.as_deref(),
+            packages: self.packages,
             roots,
             search: &self.wants.choices.search,
             selection: self.selection,

@@ -123,6 +123,11 @@ impl ImageConfig {
         }
     }
 
+    /// Returns where the file `word` is: a name without a slash counts from the working directory, too.
+    fn file_in_workdir(&self, word: &str) -> String {
+        if word.starts_with('/') { word.to_owned() } else { self.in_workdir(&format!("./{word}")) }
+    }
+
     /// Returns what a command with `words` starts besides its own program.
     fn started(&self, words: &[impl AsRef<str>]) -> Vec<What> {
         let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
@@ -132,10 +137,7 @@ impl ImageConfig {
         let programs = programs.filter(|word| words.first() != Some(&word.as_str()));
         let programs = programs.map(|word| What::Command(self.in_workdir(&word)));
         // A shell looks for a script in its directory, whether or not the name has a slash.
-        let script = |word: String| match word.contains('/') {
-            true => What::Script(self.in_workdir(&word)),
-            false => What::Script(self.in_workdir(&format!("./{word}"))),
-        };
+        let script = |word: String| What::Script(self.file_in_workdir(&word));
         programs.chain(scripts.into_iter().filter_map(text).map(script)).collect()
     }
 
@@ -145,8 +147,7 @@ impl ImageConfig {
             // A shell's command, not a path.
             _ if word.contains(char::is_whitespace) => None,
             Some((_, path)) if path.starts_with('/') => Some(path.to_owned()),
-            None if word.starts_with('/') => Some(word.to_owned()),
-            None if !word.starts_with('-') => Some(self.in_workdir(&format!("./{word}"))),
+            None if !word.starts_with('-') => Some(self.file_in_workdir(word)),
             _ => None,
         };
         words.iter().filter_map(|word| path(word.as_ref())).map(What::Argument).collect()
