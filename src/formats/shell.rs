@@ -1,10 +1,16 @@
 //! A shell script -> the literal words in command position: the programs it would run, as far as a reader sees.
 //!
-//! No shell is imitated: functions and `eval` stay unknown, and a variable is all that the script plainly gives it. Command
-//! substitutions are scripts of their own. What is found is looked up later, and what is not found is only a warning.
+//! No shell is imitated: functions stay unknown, and a variable is all that the script plainly gives it. Command
+//! substitutions and the words of `eval` are scripts of their own. What is found is looked up later, and what is not found is only a warning.
+
+mod runners;
+mod tokens;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+
+use runners::{Operand, Runner, Says, Then};
+use tokens::{Part, Scanner, Token, Word, default_of};
 
 /// How much of a script is read, in bytes.
 pub const SCRIPT_MAX: u64 = 1 << 20;
@@ -14,7 +20,7 @@ const WORDS_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 8;
 
 /// Words that the shell runs itself, and words of its grammar after which a command follows or not.
-const BUILTINS: [&str; 63] = [
+const BUILTINS: [&str; 61] = [
     ".",
     ":",
     "[",
@@ -28,7 +34,6 @@ const BUILTINS: [&str; 63] = [
     "caller",
     "case",
     "cd",
-    "command",
     "compgen",
     "complete",
     "continue",
@@ -38,7 +43,6 @@ const BUILTINS: [&str; 63] = [
     "echo",
     "enable",
     "esac",
-    "eval",
     "exit",
     "export",
     "false",
@@ -79,35 +83,16 @@ const BUILTINS: [&str; 63] = [
     "ulimit",
     "umask",
 ];
+/// Builtins that run the command, or the script, among their arguments.
+const BUILTINS_THAT_RUN: [&str; 3] = ["command", "eval", "exec"];
 const MORE_BUILTINS: [&str; 5] = ["print", "unalias", "unset", "wait", "suspend"];
 /// Words after which a command begins.
 const OPENERS: [&str; 10] = ["!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"];
 const CLOSERS: [&str; 3] = ["done", "fi", "}"];
-/// Programs, and `exec` of the shell, that run the command among their arguments.
-const RUNNERS: [&str; 13] = [
-    "dumb-init",
-    "env",
-    "exec",
-    "ionice",
-    "nice",
-    "nohup",
-    "setpriv",
-    "setsid",
-    "stdbuf",
-    "sudo",
-    "timeout",
-    "tini",
-    "xargs",
-];
-/// The same with a user before the command.
-const RUNNERS_AS: [&str; 2] = ["gosu", "su-exec"];
 /// Programs that run the script among their arguments, in the grammar of POSIX.
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
 /// The arguments of `find` after which a command follows.
 const FINDERS_COMMANDS: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
-/// The options of those that take the next word.
-const RUNNERS_OPTIONS: [&str; 9] = ["-C", "-E", "-I", "-a", "-c", "-d", "-k", "-s", "-u"];
-
 /// Returns the literal command words of `script`, each once, sorted. Names of functions that it defines are left out.
 pub fn command_words(script: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Found::default();
@@ -138,13 +123,11 @@ pub fn started(words: &[&str]) -> Started {
         position = match position {
             // No shell reads it.
             Position::Command if OPENERS.contains(word) || is_assignment(word) => Position::Argument,
-            Position::Script => {
-                found.read_all(Cow::Borrowed(word.as_bytes()));
-                Position::Argument
-            }
-            position => found.read_word(position, Some(*word)),
+            position => found.read_word(position, &Word::new(word)),
         };
     }
+    let lines = std::mem::take(&mut found.scripts);
+    lines.into_iter().for_each(|line| found.read_all(Cow::Owned(line)));
     let scripts = std::mem::take(&mut found.files).into_iter().collect();
     Started { programs: found.into_words(), scripts }
 }
@@ -154,10 +137,10 @@ pub fn started(words: &[&str]) -> Started {
 enum Position {
     /// Where its name is.
     Command,
-    /// Among the arguments of something that runs a command: options come first.
-    Runner,
-    /// After an option that takes this word, or where it stands for a user.
-    RunnerValue,
+    /// Among the arguments of something that runs a command, after so many that are no options.
+    Runner(&'static Runner, usize),
+    /// The same, after an option that takes this word.
+    RunnerValue(Says, &'static Runner, usize),
     /// Among the arguments of `find`.
     Finder,
     /// Among the options of a shell.
@@ -166,8 +149,21 @@ enum Position {
     ShellValue,
     /// Where a shell takes its script from.
     Script,
+    /// Among the words that `eval` makes a script of.
+    Eval,
     /// Among its arguments.
     Argument,
+}
+
+impl Position {
+    /// Returns whether a word there that is no option is the name of a command.
+    fn is_of_command(self) -> bool {
+        match self {
+            Self::Command => true,
+            Self::Runner(runner, count) => runner.operand(count).is_none() && runner.then() == Then::Command,
+            _ => false,
+        }
+    }
 }
 
 /// What was read so far.
@@ -181,8 +177,10 @@ struct Found {
     commands: BTreeSet<Vec<u8>>,
     /// Files that other shells are to read.
     files: BTreeSet<Vec<u8>>,
-    /// Scripts in words, for other shells.
+    /// Scripts in words, for other shells and `eval`.
     scripts: Vec<Vec<u8>>,
+    /// What `eval` was given so far.
+    evaluated: Vec<u8>,
 }
 
 impl Found {
@@ -197,7 +195,7 @@ impl Found {
             {
                 let (Part::Script(text) | Part::Text(text)) = part;
                 left = left.saturating_sub(text.len());
-                let mut scanner = Scanner { rest: text, heredocs: Vec::new(), parts: Vec::new() };
+                let mut scanner = Scanner::new(text);
                 match part {
                     Part::Script(_) => self.read(&mut scanner),
                     Part::Text(_) => scanner.skip_text(),
@@ -207,8 +205,8 @@ impl Found {
             scripts.extend(self.scripts.drain(..).map(Cow::Owned));
         }
         for variable in std::mem::take(&mut self.commands) {
-            for value in self.values.remove(&variable).unwrap_or_default() {
-                self.read_word(Position::Command, str::from_utf8(&value).ok());
+            for text in self.values.remove(&variable).unwrap_or_default() {
+                self.read_word(Position::Command, &Word { text, is_literal: true });
             }
         }
     }
@@ -224,6 +222,9 @@ impl Found {
         let mut is_case_pattern = false;
         let mut previous: Option<Vec<u8>> = None;
         while let Some(token) = scanner.next() {
+            if !matches!(token, Token::Word(_) | Token::Redirection) {
+                self.end_eval();
+            }
             match token {
                 Token::Separator => position = Position::Command,
                 Token::CaseEnd => {
@@ -240,20 +241,11 @@ impl Found {
                     position = Position::Command;
                 }
                 Token::Redirection => scanner.skip_word(),
-                Token::Word(word) if position == Position::Script => {
-                    self.scripts.push(word.text);
-                    position = Position::Argument;
-                }
                 Token::Word(word) => {
                     self.note_variables(&word, position);
-                    let text = word.literal().and_then(|literal| str::from_utf8(literal).ok());
+                    let text = word.known();
                     if is_case_pattern {
                         is_case_pattern = text != Some("esac");
-                        continue;
-                    }
-                    if position == Position::Finder {
-                        let is_command = text.is_some_and(|text| FINDERS_COMMANDS.contains(&text));
-                        position = if is_command { Position::Command } else { Position::Finder };
                         continue;
                     }
                     if position == Position::Argument {
@@ -266,11 +258,18 @@ impl Found {
                     if text == Some("function") && position == Position::Command {
                         self.functions.extend(scanner.next_literal());
                     }
-                    position = self.read_word(position, text);
+                    position = self.read_word(position, &word);
                     previous = word.into_literal();
                 }
             }
         }
+        self.end_eval();
+    }
+
+    /// Makes a script of the words that `eval` has.
+    fn end_eval(&mut self) {
+        let script = std::mem::take(&mut self.evaluated);
+        self.scripts.extend((!script.is_empty()).then_some(script));
     }
 
     /// Notes what `word` gives a variable, or the variable that it is, if it stands where a command is named.
@@ -279,79 +278,115 @@ impl Found {
             if self.values.len() < WORDS_MAX {
                 self.values.entry(name.to_vec()).or_default().insert(value.to_vec());
             }
-        } else if !word.is_literal && matches!(position, Position::Command | Position::Runner) {
+        } else if !word.is_literal && position.is_of_command() {
             let name = word.text.strip_prefix(b"$").unwrap_or_default();
             let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
             self.commands.extend(is_variable(name).then(|| name.to_vec()));
         }
     }
 
-    /// Reads a word at `position`, `None` if it is only known at run time; returns where the next one stands.
-    fn read_word(&mut self, position: Position, text: Option<&str>) -> Position {
-        let Some(text) = text else {
-            return match position {
-                // A user may be a variable, and the command after it plain.
-                Position::RunnerValue => Position::Runner,
-                Position::ShellValue => Position::Shell,
-                _ => Position::Argument,
-            };
-        };
-        let is_number = text.starts_with(|first: char| first.is_ascii_digit());
-        match position {
-            Position::Argument | Position::Finder | Position::Script => return position,
-            Position::RunnerValue => return Position::Runner,
-            Position::ShellValue => return Position::Shell,
-            Position::Shell => {
-                let is_short = text.starts_with(['-', '+']) && !text.starts_with("--");
-                return match text {
-                    "--init-file" | "--rcfile" => Position::ShellValue,
-                    text if is_short && text.ends_with('o') => Position::ShellValue,
-                    text if is_short && text.contains('c') => Position::Script,
-                    // It reads what it is sent.
-                    text if is_short && text.contains('s') => Position::Argument,
-                    text if is_short || text.starts_with("--") => Position::Shell,
-                    file => {
-                        if self.files.len() < WORDS_MAX {
-                            self.files.insert(file.as_bytes().to_vec());
-                        }
-                        Position::Argument
-                    }
-                };
+    /// Reads `word` at `position`; returns where the next one stands.
+    fn read_word(&mut self, position: Position, word: &Word) -> Position {
+        let known = word.known();
+        match (position, known) {
+            (Position::Command, Some(text)) => self.read_name(text),
+            (Position::Command | Position::Argument, _) => Position::Argument,
+            (Position::Runner(runner, count), _) => self.read_argument(runner, count, known),
+            (Position::RunnerValue(says, runner, count), _) => {
+                let value = str::from_utf8(&word.text).ok().filter(|_| says == Says::Line || word.is_literal);
+                self.read_value(says, runner, count, value)
             }
-            Position::Runner if RUNNERS_OPTIONS.contains(&text) => return Position::RunnerValue,
-            Position::Runner if text.starts_with('-') || is_number || !is_program_name(text) => {
-                return Position::Runner;
+            (Position::Finder, Some(text)) if FINDERS_COMMANDS.contains(&text) => Position::Command,
+            (Position::Finder, _) => Position::Finder,
+            (Position::Shell, Some(text)) => self.read_argument_of_shell(text),
+            (Position::Shell, None) => Position::Argument,
+            (Position::ShellValue, _) => Position::Shell,
+            (Position::Script, _) => {
+                self.scripts.push(word.text.clone());
+                Position::Argument
             }
-            Position::Runner | Position::Command => {}
+            (Position::Eval, _) => {
+                self.evaluated.extend_from_slice(&word.text);
+                self.evaluated.push(b' ');
+                Position::Eval
+            }
         }
-        let name = text.rsplit('/').next().unwrap_or(text);
-        match name {
-            _ if OPENERS.contains(&text) || is_assignment(text) || text == "function" => position,
-            _ if RUNNERS.contains(&name) => {
-                if text != "exec" {
-                    self.add(text);
+    }
+
+    /// Reads an argument of `runner` after `count` others that are no options, `None` if it is only known at run time.
+    fn read_argument(&mut self, runner: &'static Runner, count: usize, text: Option<&str>) -> Position {
+        let after = Position::Runner(runner, count.saturating_add(1));
+        match (runner.operand(count), text) {
+            (_, Some(text)) if text.starts_with('-') => match runner.option(text) {
+                Some((says, Some(value))) => self.read_value(says, runner, count, Some(value)),
+                Some((Says::Nothing, None)) => Position::Argument,
+                Some((says, None)) => Position::RunnerValue(says, runner, count),
+                None => Position::Runner(runner, count),
+            },
+            (Some(Operand::Any), _) | (Some(Operand::Root), Some("/")) => after,
+            (Some(Operand::Root), _) | (None, None) => Position::Argument,
+            // A variable of the environment.
+            (None, Some(text)) if text.contains('=') => Position::Runner(runner, count),
+            (None, Some(text)) => match runner.then() {
+                Then::Command => self.read_name(text),
+                Then::Shell => self.read_argument_of_shell(text),
+            },
+        }
+    }
+
+    /// Reads the `value` of an option of `runner`, which is what `says` says, between its arguments.
+    fn read_value(
+        &mut self,
+        says: Says,
+        runner: &'static Runner,
+        count: usize,
+        value: Option<&str>,
+    ) -> Position {
+        match says {
+            Says::Value => {}
+            Says::Line => self.scripts.extend(value.map(|line| line.as_bytes().to_vec())),
+            Says::Program => value.into_iter().for_each(|program| self.add(program)),
+            Says::Nothing => return Position::Argument,
+            Says::Like(other) => return Position::Runner(other, 0),
+        }
+        Position::Runner(runner, count)
+    }
+
+    /// Reads an argument of a shell, after nothing but options.
+    fn read_argument_of_shell(&mut self, text: &str) -> Position {
+        let is_short = text.starts_with(['-', '+']) && !text.starts_with("--");
+        match text {
+            "--init-file" | "--rcfile" => Position::ShellValue,
+            text if is_short && text.ends_with('o') => Position::ShellValue,
+            text if is_short && text.contains('c') => Position::Script,
+            // It reads what it is sent.
+            text if is_short && text.contains('s') => Position::Argument,
+            text if is_short || text.starts_with("--") => Position::Shell,
+            file => {
+                if self.files.len() < WORDS_MAX {
+                    self.files.insert(file.as_bytes().to_vec());
                 }
-                Position::Runner
-            }
-            _ if SHELLS.contains(&name) => {
-                self.add(text);
-                Position::Shell
-            }
-            _ if RUNNERS_AS.contains(&name) => {
-                self.add(text);
-                Position::RunnerValue
-            }
-            "find" => {
-                self.add(text);
-                Position::Finder
-            }
-            _ if CLOSERS.contains(&text) || BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) => {
                 Position::Argument
             }
-            _ => {
-                self.add(text);
-                Position::Argument
-            }
+        }
+    }
+
+    /// Reads what stands where a command is named.
+    fn read_name(&mut self, text: &str) -> Position {
+        if OPENERS.contains(&text) || is_assignment(text) || text == "function" {
+            return Position::Command;
+        }
+        if BUILTINS_THAT_RUN.contains(&text) {
+            return Runner::named(text).map_or(Position::Eval, |builtin| Position::Runner(builtin, 0));
+        }
+        if CLOSERS.contains(&text) || BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) {
+            return Position::Argument;
+        }
+        self.add(text);
+        match text.rsplit('/').next().unwrap_or(text) {
+            "find" => Position::Finder,
+            name if SHELLS.contains(&name) => Position::Shell,
+            name => Runner::named(name).map_or(Position::Argument, |runner| Position::Runner(runner, 0)),
         }
     }
 
@@ -375,297 +410,6 @@ fn is_program_name(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && !text.ends_with('/') && text.bytes().all(is_name_byte)
 }
 
-struct Word {
-    /// What the command gets, with what is known only at run time as it is written.
-    text: Vec<u8>,
-    /// Whether everything in it is known.
-    is_literal: bool,
-}
-
-impl Word {
-    /// Returns the word, unless something in it is known only at run time.
-    fn literal(&self) -> Option<&[u8]> {
-        self.is_literal.then_some(self.text.as_slice())
-    }
-
-    fn into_literal(self) -> Option<Vec<u8>> {
-        self.is_literal.then_some(self.text)
-    }
-}
-
-enum Token {
-    Word(Word),
-    /// What ends a command: newline, `;`, `|`, `&`, `(`.
-    Separator,
-    /// `;;` and its kin: a pattern follows.
-    CaseEnd,
-    /// `)`.
-    Close,
-    /// `()` after a word: that was the name of a function.
-    Function,
-    /// `<` or `>`: a file name follows.
-    Redirection,
-}
-
-struct Scanner<'a> {
-    rest: &'a [u8],
-    heredocs: Vec<HereDocument>,
-    /// What was passed over and may hold commands.
-    parts: Vec<Part<'a>>,
-}
-
-/// A text for a command, which begins in the next line.
-struct HereDocument {
-    /// The line that ends it.
-    end: Vec<u8>,
-    /// Whether lines begin behind their tabs.
-    strips_tabs: bool,
-    /// Whether there are no substitutions in it.
-    is_plain: bool,
-}
-
-/// A part of a script.
-#[derive(Debug, Clone, Copy)]
-enum Part<'a> {
-    /// Commands.
-    Script(&'a [u8]),
-    /// Something else, in which there may be command substitutions.
-    Text(&'a [u8]),
-}
-
-impl<'a> Scanner<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.rest.first().copied()
-    }
-
-    fn skip(&mut self, count: usize) {
-        self.rest = self.rest.get(count..).unwrap_or_default();
-    }
-
-    fn skip_blanks(&mut self) {
-        loop {
-            match self.rest {
-                [b' ' | b'\t' | b'\r', ..] => self.skip(1),
-                [b'\\', b'\n', ..] => self.skip(2),
-                [b'#', ..] => {
-                    let end = self.rest.iter().position(|byte| *byte == b'\n').unwrap_or(self.rest.len());
-                    self.skip(end);
-                }
-                _ => return,
-            }
-        }
-    }
-
-    fn next(&mut self) -> Option<Token> {
-        self.skip_blanks();
-        let token = match self.rest {
-            [] => return None,
-            [b'\n', ..] => {
-                self.skip(1);
-                self.skip_heredocs();
-                Token::Separator
-            }
-            [b';', b';', b'&', ..] => {
-                self.skip(3);
-                Token::CaseEnd
-            }
-            [b';', b';' | b'&', ..] => {
-                self.skip(2);
-                Token::CaseEnd
-            }
-            [b'(', rest @ ..] => {
-                let inner = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(rest.len());
-                if rest.get(inner) == Some(&b')') {
-                    self.skip(inner.saturating_add(2));
-                    Token::Function
-                } else {
-                    self.skip(1);
-                    Token::Separator
-                }
-            }
-            [b')', ..] => {
-                self.skip(1);
-                Token::Close
-            }
-            [b'&', b'>', ..] => {
-                self.skip(2);
-                Token::Redirection
-            }
-            [b'<', b'<', b'<', ..] => {
-                self.skip(3);
-                Token::Redirection
-            }
-            [b'<', b'<', rest @ ..] => {
-                let strips_tabs = rest.first() == Some(&b'-');
-                self.skip(if strips_tabs { 3 } else { 2 });
-                self.skip_blanks();
-                let before = self.rest;
-                let word = self.word();
-                let spelled = before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or_default();
-                let is_plain = spelled.iter().any(|byte| b"'\"\\".contains(byte));
-                let document = |end| HereDocument { end, strips_tabs, is_plain };
-                self.heredocs.extend(word.into_literal().map(document));
-                return self.next();
-            }
-            // `<(command)` is a word that runs a command; what it runs is a command of its own.
-            [b'<' | b'>', b'(', ..] => {
-                self.skip(2);
-                Token::Separator
-            }
-            [b'<' | b'>', rest @ ..] => {
-                let more = rest.iter().take_while(|byte| matches!(byte, b'>' | b'<' | b'&' | b'|')).count();
-                self.skip(more.saturating_add(1));
-                Token::Redirection
-            }
-            [b';' | b'|' | b'&', ..] => {
-                self.skip(1);
-                Token::Separator
-            }
-            _ => Token::Word(self.word()),
-        };
-        Some(token)
-    }
-
-    fn next_literal(&mut self) -> Option<Vec<u8>> {
-        match self.next() {
-            Some(Token::Word(word)) => word.into_literal(),
-            _ => None,
-        }
-    }
-
-    fn skip_word(&mut self) {
-        self.skip_blanks();
-        if !matches!(self.peek(), None | Some(b'\n')) {
-            self.word();
-        }
-    }
-
-    /// Reads one word. What `$` and backquotes stand for is not known, but for a default: `${PAGER-less}` may well be
-    /// `less`.
-    fn word(&mut self) -> Word {
-        let mut text = Vec::new();
-        let mut unknown: Vec<Option<&[u8]>> = Vec::new();
-        // The length of `text` when something unknown was last added.
-        let mut written = 0;
-        let mut quote = None;
-        while let Some(byte) = self.peek() {
-            match (byte, quote) {
-                (b'\'', Some(b'\'')) | (b'"', Some(b'"')) => quote = None,
-                (byte, Some(b'\'')) => text.push(byte),
-                (b'\\', _) => {
-                    self.skip(1);
-                    match self.peek() {
-                        Some(b'\n') | None => {}
-                        Some(escaped) => text.push(escaped),
-                    }
-                }
-                (b'$' | b'`', _) => {
-                    let before = self.rest;
-                    let default = if byte == b'$' { self.skip_expansion() } else { self.skip_backquoted() };
-                    unknown.push(default.filter(|_| text.is_empty()));
-                    let len = before.len().saturating_sub(self.rest.len());
-                    text.extend(before.get(..len).unwrap_or_default());
-                    written = text.len();
-                    continue;
-                }
-                (byte, Some(_)) => text.push(byte),
-                (b'\'' | b'"', None) => quote = Some(byte),
-                (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'<' | b'>', None) => {
-                    break;
-                }
-                (byte, None) => text.push(byte),
-            }
-            self.skip(1);
-        }
-        // A digit before `<` or `>` is the number of a file, not a word.
-        let is_file_number = matches!(self.peek(), Some(b'<' | b'>')) && text.iter().all(u8::is_ascii_digit);
-        match unknown.as_slice() {
-            // With anything around it, it is a part of something else.
-            [Some(default)] if text.len() == written => Word { text: default.to_vec(), is_literal: true },
-            unknown => Word { text, is_literal: unknown.is_empty() && !is_file_number },
-        }
-    }
-
-    /// Passes over `$name`, `${…}`, `$(…)` and `$((…))`; returns the value that it has by default.
-    fn skip_expansion(&mut self) -> Option<&'a [u8]> {
-        self.skip(1);
-        let (open, close) = match self.peek() {
-            Some(b'(') => (b'(', b')'),
-            Some(b'{') => (b'{', b'}'),
-            _ => {
-                let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-                let name = self.rest.iter().take_while(|byte| is_name(byte)).count();
-                self.skip(name.max(usize::from(self.peek().is_some_and(|byte| b"@*#?!$-".contains(&byte)))));
-                return None;
-            }
-        };
-        let text = self.rest;
-        let mut depth = 0_usize;
-        while let Some(byte) = self.peek() {
-            self.skip(1);
-            if byte == b'\\' {
-                self.skip(1);
-            } else if byte == open {
-                depth = depth.saturating_add(1);
-            } else if byte == close {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    break;
-                }
-            }
-        }
-        let len = text.len().saturating_sub(self.rest.len());
-        let is_closed = depth == 0;
-        let inside = text.get(1..len.saturating_sub(usize::from(is_closed))).unwrap_or_default();
-        let is_script = open == b'(' && !inside.starts_with(b"(");
-        self.parts.push(if is_script { Part::Script(inside) } else { Part::Text(inside) });
-        if open == b'{' { default_of(inside) } else { None }
-    }
-
-    /// Passes over `` `…` ``, which has no value by default.
-    fn skip_backquoted(&mut self) -> Option<&'a [u8]> {
-        self.skip(1);
-        let end = self.rest.iter().position(|byte| *byte == b'`').unwrap_or(self.rest.len());
-        self.parts.extend(self.rest.get(..end).map(Part::Script));
-        self.skip(end.saturating_add(1));
-        None
-    }
-
-    /// Passes over everything.
-    fn skip_text(&mut self) {
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'\\' => self.skip(2),
-                b'$' => drop(self.skip_expansion()),
-                b'`' => drop(self.skip_backquoted()),
-                _ => self.skip(1),
-            }
-        }
-    }
-
-    /// Passes over the here-documents that the line before has opened.
-    fn skip_heredocs(&mut self) {
-        for HereDocument { end, strips_tabs, is_plain } in std::mem::take(&mut self.heredocs) {
-            let all = self.rest;
-            while !self.rest.is_empty() {
-                let len = self.rest.iter().position(|byte| *byte == b'\n').unwrap_or(self.rest.len());
-                let line = self.rest.get(..len).unwrap_or_default();
-                let tabs =
-                    if strips_tabs { line.iter().take_while(|byte| **byte == b'\t').count() } else { 0 };
-                let is_end = line.get(tabs..) == Some(end.as_slice());
-                self.skip(len.saturating_add(1));
-                if is_end {
-                    break;
-                }
-            }
-            if !is_plain {
-                let len = all.len().saturating_sub(self.rest.len());
-                self.parts.extend(all.get(..len).map(Part::Text));
-            }
-        }
-    }
-}
-
 /// Returns whether `name` can be that of a variable.
 fn is_variable(name: &[u8]) -> bool {
     !name.first().is_none_or(u8::is_ascii_digit)
@@ -681,15 +425,6 @@ fn assigned(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let value = inside.map_or(Some(value), default_of)?;
     let is_program = str::from_utf8(value).is_ok_and(is_program_name);
     (is_variable(name) && is_program).then_some((name, value))
-}
-
-/// Returns the default in `NAME-default`, `NAME=default`, and the same with a colon.
-fn default_of(expansion: &[u8]) -> Option<&[u8]> {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    let name = expansion.iter().take_while(|byte| is_name(byte)).count();
-    let rest = expansion.get(name..)?;
-    let rest = rest.strip_prefix(b":").unwrap_or(rest);
-    rest.strip_prefix(b"-").or(rest.strip_prefix(b"="))
 }
 
 #[cfg(test)]
@@ -737,6 +472,37 @@ mod tests {
                 "gosu postgres \"$0\" \"$@\"; exec gosu \"$USER\" initdb -D x; su-exec a:b ls",
                 "gosu initdb ls su-exec",
             ),
+            (
+                "gosu \"$USER\" env A.B=1 a; timeout \"$T\" b; exec nice -n \"$N\" c; setuidgid x y; gosu x",
+                "a b c env gosu nice setuidgid timeout y",
+            ),
+            (
+                "su postgres -c 'a -D x'; exec su - x -s /bin/bash -c \"b; c $Y\"; su -cd x; su --command=e -",
+                "/bin/bash a b c d e su",
+            ),
+            ("runuser -u x -g y -- a b; runuser --user=x c; runuser -l x -c d; runuser x", "a c d runuser"),
+            ("flock -w 5 /run/lock a b; flock -xn /l -c 'c; d'; flock -u 9; flock 9", "a c d flock"),
+            (
+                "setpriv --reuid x --regid=y --clear-groups a; unshare -fp --wd / b; unshare -R /x c",
+                "a b setpriv unshare",
+            ),
+            ("chroot --userspec=x:y / a; chroot / b; chroot /new c; chroot \"$X\" d", "a b chroot"),
+            (
+                "chpst -u x -e /env -P a; su-exec x b; ionice -c2 -n 7 c; ionice -p 1 d",
+                "a b c chpst ionice su-exec",
+            ),
+            (
+                "taskset -c 0-3 a; taskset -cp 0 12; xargs -rI{} b {}; xargs -0n 1 c; xargs -i d; xargs -P\"$N\" e",
+                "a b c d taskset xargs",
+            ),
+            (
+                "command -v a >/dev/null || command -p b; env -iS 'A=1 c -x' d; sudo -Eu x d; sudo -l e",
+                "b c d env sudo",
+            ),
+            (
+                "eval \"exec a\"; eval 'b |' c -d; eval \"$X d\"; eval \"x=\\$$y\" >&2; eval; (eval e)",
+                "a b c e",
+            ),
             ("exec tini -g -- redis-server; stdbuf -oL sed s", "redis-server sed stdbuf tini"),
             ("f() { ls; }; x=$(f)", "ls"),
             ("! grep -q x || time sleep 1", "grep sleep"),
@@ -765,6 +531,10 @@ mod tests {
             (&["tini", "-g", "--", "gosu", "x", "sh", "-c", "serve $X"], "gosu serve sh tini"),
             (&["/usr/bin/env", "A=1", "python3", "-c", "import x"], "/usr/bin/env python3"),
             (&["app", "sh", "-c", "x"], "app"),
+            (&["su", "-", "x", "-c", "sh -c 'a | b'; sh c"], "a b sh su < c"),
+            (&["su", "x", "-s", "/bin/sh", "--", "/start.sh", "-c"], "/bin/sh su < /start.sh"),
+            (&["/usr/sbin/runuser", "-u", "x", "sh", "/start.sh"], "/usr/sbin/runuser sh < /start.sh"),
+            (&["find", "/x", "-exec", "a", "{}", ";"], "a find"),
             (&["time", "x"], ""),
             (&["/bin/bash", "-eo", "pipefail", "-c", "a | b"], "/bin/bash a b"),
             (&["sh", "-e", "/start.sh", "x.sh"], "sh < /start.sh"),

@@ -1,0 +1,272 @@
+//! Programs that run the command among their arguments -> where in those it is, as data.
+
+/// A program, or a builtin of the shell, that runs another one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Runner {
+    /// What it is called.
+    names: &'static [&'static str],
+    /// Its short options that take something, as getopt(3) has them: with `u:` the rest of the word or the next word, with
+    /// `i::` the rest of the word.
+    short: &'static str,
+    /// Its long options that take the next word, unless their value follows a `=`.
+    long: &'static [&'static str],
+    /// Those of its options that say what it runs, or that it runs nothing.
+    says: &'static [(&'static str, Says)],
+    /// What its arguments before the command are.
+    before: &'static [Operand],
+    /// What comes after those.
+    then: Then,
+}
+
+/// What the value of an option is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Says {
+    /// Nothing that counts here.
+    Value,
+    /// A line for a shell.
+    Line,
+    /// A program that it runs.
+    Program,
+    /// There is none; with this option nothing is run.
+    Nothing,
+    /// The same as nothing, but its arguments are those of another kind of program then.
+    Like(&'static Runner),
+}
+
+/// What an argument before the command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operand {
+    /// A user, a file, a time.
+    Any,
+    /// The root directory for the command, which is of this tree only if it is `/`.
+    Root,
+}
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// A command.
+    Command,
+    /// A shell, with the arguments that follow.
+    Shell,
+}
+
+/// Most of them: options without values, and then a command.
+const PLAIN: Runner =
+    Runner { names: &[], short: "", long: &[], says: &[], before: &[], then: Then::Command };
+
+/// `runuser --user USER COMMAND` (runuser(1)).
+const AS_USER: Runner = Runner { short: "g:G:w:", long: &["--group", "--supp-group"], ..PLAIN };
+
+/// All that are known. What options they have is in the manual pages of these names; `exec` and `command` are in bash(1).
+pub(super) static RUNNERS: [Runner; 27] = [
+    // Builtins of the shell.
+    Runner { names: &["exec"], short: "a:", ..PLAIN },
+    Runner { names: &["command"], says: &[("-v", Says::Nothing), ("-V", Says::Nothing)], ..PLAIN },
+    // GNU coreutils and findutils.
+    Runner { names: &["chroot"], long: &["--groups", "--userspec"], before: &[Operand::Root], ..PLAIN },
+    Runner {
+        names: &["env"],
+        short: "C:S:a:u:",
+        long: &["--argv0", "--chdir", "--unset"],
+        says: &[("-S", Says::Line), ("--split-string", Says::Line)],
+        ..PLAIN
+    },
+    Runner { names: &["nice"], short: "n:", long: &["--adjustment"], ..PLAIN },
+    Runner { names: &["nohup"], ..PLAIN },
+    Runner { names: &["stdbuf"], short: "e:i:o:", long: &["--error", "--input", "--output"], ..PLAIN },
+    Runner {
+        names: &["timeout"],
+        short: "k:s:",
+        long: &["--kill-after", "--signal"],
+        before: &[Operand::Any],
+        ..PLAIN
+    },
+    Runner {
+        names: &["xargs"],
+        short: "E:I:L:P:a:d:e::i::l::n:s:",
+        long: &[
+            "--arg-file",
+            "--delimiter",
+            "--max-args",
+            "--max-chars",
+            "--max-procs",
+            "--process-slot-var",
+        ],
+        ..PLAIN
+    },
+    // util-linux.
+    Runner {
+        names: &["chrt"],
+        short: "D:P:T:",
+        long: &["--sched-deadline", "--sched-period", "--sched-runtime"],
+        says: &[("-m", Says::Nothing), ("-p", Says::Nothing), ("--pid", Says::Nothing)],
+        before: &[Operand::Any],
+        ..PLAIN
+    },
+    Runner {
+        names: &["flock"],
+        short: "E:c:w:",
+        long: &["--conflict-exit-code", "--timeout", "--wait"],
+        says: &[("-c", Says::Line), ("--command", Says::Line)],
+        before: &[Operand::Any],
+        ..PLAIN
+    },
+    Runner {
+        names: &["ionice"],
+        short: "c:n:",
+        long: &["--class", "--classdata"],
+        says: &[("-P", Says::Nothing), ("-p", Says::Nothing), ("-u", Says::Nothing)],
+        ..PLAIN
+    },
+    Runner {
+        names: &["runuser", "su"],
+        short: "c:g:G:s:u:w:",
+        long: &["--group", "--supp-group", "--whitelist-environment"],
+        // `su` knows no other user than the one among its arguments.
+        says: &[
+            ("-c", Says::Line),
+            ("--command", Says::Line),
+            ("--session-command", Says::Line),
+            ("-s", Says::Program),
+            ("--shell", Says::Program),
+            ("-u", Says::Like(&AS_USER)),
+            ("--user", Says::Like(&AS_USER)),
+        ],
+        before: &[Operand::Any],
+        then: Then::Shell,
+    },
+    Runner {
+        names: &["setpriv"],
+        long: &[
+            "--ambient-caps",
+            "--apparmor-profile",
+            "--bounding-set",
+            "--egid",
+            "--euid",
+            "--groups",
+            "--inh-caps",
+            "--pdeathsig",
+            "--regid",
+            "--reuid",
+            "--rgid",
+            "--ruid",
+            "--securebits",
+            "--selinux-label",
+        ],
+        ..PLAIN
+    },
+    Runner { names: &["setsid"], ..PLAIN },
+    Runner {
+        names: &["taskset"],
+        says: &[("-p", Says::Nothing), ("--pid", Says::Nothing)],
+        before: &[Operand::Any],
+        ..PLAIN
+    },
+    Runner {
+        names: &["unshare"],
+        short: "G:R:S:w:",
+        long: &[
+            "--boottime",
+            "--map-group",
+            "--map-groups",
+            "--map-user",
+            "--map-users",
+            "--monotonic",
+            "--propagation",
+            "--setgid",
+            "--setgroups",
+            "--setuid",
+            "--wd",
+        ],
+        // What runs is of another tree.
+        says: &[("-R", Says::Nothing), ("--root", Says::Nothing)],
+        ..PLAIN
+    },
+    // Others that become somebody else.
+    Runner { names: &["doas"], short: "C:a:u:", ..PLAIN },
+    Runner { names: &["gosu", "su-exec"], before: &[Operand::Any], ..PLAIN },
+    Runner {
+        names: &["sudo"],
+        short: "C:D:R:T:U:a:c:g:h:p:r:t:u:",
+        long: &[
+            "--chdir",
+            "--chroot",
+            "--close-from",
+            "--command-timeout",
+            "--group",
+            "--host",
+            "--other-user",
+            "--prompt",
+            "--role",
+            "--type",
+            "--user",
+        ],
+        says: &[("-e", Says::Nothing), ("-l", Says::Nothing), ("-v", Says::Nothing)],
+        ..PLAIN
+    },
+    // daemontools, runit and s6.
+    Runner { names: &["chpst"], short: "/:C:L:U:b:c:d:e:f:l:m:n:o:p:u:", ..PLAIN },
+    Runner {
+        names: &["envdir", "envuidgid", "s6-envuidgid", "s6-setuidgid", "setlock", "setuidgid"],
+        before: &[Operand::Any],
+        ..PLAIN
+    },
+    Runner { names: &["softlimit"], short: "a:c:d:f:l:m:o:p:r:s:t:", ..PLAIN },
+    // The first process of containers.
+    Runner { names: &["catatonit"], ..PLAIN },
+    Runner { names: &["dumb-init"], short: "r:", long: &["--rewrite"], ..PLAIN },
+    Runner { names: &["docker-init", "tini", "tini-static"], short: "e:p:", ..PLAIN },
+    // Displays.
+    Runner {
+        names: &["xvfb-run"],
+        short: "e:f:n:p:s:w:",
+        long: &["--auth-file", "--error-file", "--server-args", "--server-num", "--wait", "--xauth-protocol"],
+        ..PLAIN
+    },
+];
+
+impl Runner {
+    /// Returns the one called `name`.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        RUNNERS.iter().find(|runner| runner.names.contains(&name))
+    }
+
+    /// Returns what its argument after `count` others is; `None` if the command begins there, or what runs it.
+    pub(super) fn operand(&self, count: usize) -> Option<Operand> {
+        self.before.get(count).copied()
+    }
+
+    /// Returns what follows its operands.
+    pub(super) fn then(&self) -> Then {
+        self.then
+    }
+
+    /// Returns what the value of the option, or of the options, in `word` is, and the value if it is in `word`, too.
+    /// `None`: they have none.
+    pub(super) fn option<'a>(&self, word: &'a str) -> Option<(Says, Option<&'a str>)> {
+        if word.starts_with("--") {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (word, None),
+            };
+            let takes = self.long.contains(&name).then_some(Says::Value);
+            return self.says(name).or(takes).map(|says| (says, value));
+        }
+        for (at, letter) in word.char_indices().skip(1) {
+            let rest = word.get(at.saturating_add(letter.len_utf8())..).unwrap_or_default();
+            let takes = self.short.split_once(letter).map_or("", |(_, takes)| takes);
+            let value = (!rest.is_empty() || takes.starts_with("::")).then_some(rest);
+            match self.says(&format!("-{letter}")) {
+                says if takes.starts_with(':') => return Some((says.unwrap_or(Says::Value), value)),
+                Some(says) => return Some((says, value)),
+                None => {}
+            }
+        }
+        None
+    }
+
+    fn says(&self, option: &str) -> Option<Says> {
+        self.says.iter().find(|(name, _)| *name == option).map(|(_, says)| *says)
+    }
+}

@@ -1,0 +1,318 @@
+//! The text of a shell script -> words, and what stands between them.
+
+/// A word of a command.
+pub(super) struct Word {
+    /// What the command gets, with what is known only at run time as it is written.
+    pub(super) text: Vec<u8>,
+    /// Whether everything in it is known.
+    pub(super) is_literal: bool,
+}
+
+impl Word {
+    /// Returns a word of which everything is known.
+    pub(super) fn new(text: &str) -> Self {
+        Self { text: text.as_bytes().to_vec(), is_literal: true }
+    }
+
+    /// Returns the word if it is a text, unless something in it is known only at run time.
+    pub(super) fn known(&self) -> Option<&str> {
+        str::from_utf8(self.literal()?).ok()
+    }
+
+    /// Returns the word, unless something in it is known only at run time.
+    pub(super) fn literal(&self) -> Option<&[u8]> {
+        self.is_literal.then_some(self.text.as_slice())
+    }
+
+    pub(super) fn into_literal(self) -> Option<Vec<u8>> {
+        self.is_literal.then_some(self.text)
+    }
+}
+
+/// What a script is made of.
+pub(super) enum Token {
+    Word(Word),
+    /// What ends a command: newline, `;`, `|`, `&`, `(`.
+    Separator,
+    /// `;;` and its kin: a pattern follows.
+    CaseEnd,
+    /// `)`.
+    Close,
+    /// `()` after a word: that was the name of a function.
+    Function,
+    /// `<` or `>`: a file name follows.
+    Redirection,
+}
+
+/// Reads a script token by token.
+pub(super) struct Scanner<'a> {
+    rest: &'a [u8],
+    heredocs: Vec<HereDocument>,
+    /// What was passed over and may hold commands.
+    pub(super) parts: Vec<Part<'a>>,
+}
+
+/// A text for a command, which begins in the next line.
+struct HereDocument {
+    /// The line that ends it.
+    end: Vec<u8>,
+    /// Whether lines begin behind their tabs.
+    strips_tabs: bool,
+    /// Whether there are no substitutions in it.
+    is_plain: bool,
+}
+
+/// A part of a script.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part<'a> {
+    /// Commands.
+    Script(&'a [u8]),
+    /// Something else, in which there may be command substitutions.
+    Text(&'a [u8]),
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { rest: text, heredocs: Vec::new(), parts: Vec::new() }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.rest = self.rest.get(count..).unwrap_or_default();
+    }
+
+    fn skip_blanks(&mut self) {
+        loop {
+            match self.rest {
+                [b' ' | b'\t' | b'\r', ..] => self.skip(1),
+                [b'\\', b'\n', ..] => self.skip(2),
+                [b'#', ..] => {
+                    let end = self.rest.iter().position(|byte| *byte == b'\n').unwrap_or(self.rest.len());
+                    self.skip(end);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Token> {
+        self.skip_blanks();
+        let token = match self.rest {
+            [] => return None,
+            [b'\n', ..] => {
+                self.skip(1);
+                self.skip_heredocs();
+                Token::Separator
+            }
+            [b';', b';', b'&', ..] => {
+                self.skip(3);
+                Token::CaseEnd
+            }
+            [b';', b';' | b'&', ..] => {
+                self.skip(2);
+                Token::CaseEnd
+            }
+            [b'(', rest @ ..] => {
+                let inner = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(rest.len());
+                if rest.get(inner) == Some(&b')') {
+                    self.skip(inner.saturating_add(2));
+                    Token::Function
+                } else {
+                    self.skip(1);
+                    Token::Separator
+                }
+            }
+            [b')', ..] => {
+                self.skip(1);
+                Token::Close
+            }
+            [b'&', b'>', ..] => {
+                self.skip(2);
+                Token::Redirection
+            }
+            [b'<', b'<', b'<', ..] => {
+                self.skip(3);
+                Token::Redirection
+            }
+            [b'<', b'<', rest @ ..] => {
+                let strips_tabs = rest.first() == Some(&b'-');
+                self.skip(if strips_tabs { 3 } else { 2 });
+                self.skip_blanks();
+                let before = self.rest;
+                let word = self.word();
+                let spelled = before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or_default();
+                let is_plain = spelled.iter().any(|byte| b"'\"\\".contains(byte));
+                let document = |end| HereDocument { end, strips_tabs, is_plain };
+                self.heredocs.extend(word.into_literal().map(document));
+                return self.next();
+            }
+            // `<(command)` is a word that runs a command; what it runs is a command of its own.
+            [b'<' | b'>', b'(', ..] => {
+                self.skip(2);
+                Token::Separator
+            }
+            [b'<' | b'>', rest @ ..] => {
+                let more = rest.iter().take_while(|byte| matches!(byte, b'>' | b'<' | b'&' | b'|')).count();
+                self.skip(more.saturating_add(1));
+                Token::Redirection
+            }
+            [b';' | b'|' | b'&', ..] => {
+                self.skip(1);
+                Token::Separator
+            }
+            _ => Token::Word(self.word()),
+        };
+        Some(token)
+    }
+
+    pub(super) fn next_literal(&mut self) -> Option<Vec<u8>> {
+        match self.next() {
+            Some(Token::Word(word)) => word.into_literal(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn skip_word(&mut self) {
+        self.skip_blanks();
+        if !matches!(self.peek(), None | Some(b'\n')) {
+            self.word();
+        }
+    }
+
+    /// Reads one word. What `$` and backquotes stand for is not known, but for a default: `${PAGER-less}` may well be
+    /// `less`.
+    fn word(&mut self) -> Word {
+        let mut text = Vec::new();
+        let mut unknown: Vec<Option<&[u8]>> = Vec::new();
+        // The length of `text` when something unknown was last added.
+        let mut written = 0;
+        let mut quote = None;
+        while let Some(byte) = self.peek() {
+            match (byte, quote) {
+                (b'\'', Some(b'\'')) | (b'"', Some(b'"')) => quote = None,
+                (byte, Some(b'\'')) => text.push(byte),
+                (b'\\', _) => {
+                    self.skip(1);
+                    match self.peek() {
+                        Some(b'\n') | None => {}
+                        Some(escaped) => text.push(escaped),
+                    }
+                }
+                (b'$' | b'`', _) => {
+                    let before = self.rest;
+                    let default = if byte == b'$' { self.skip_expansion() } else { self.skip_backquoted() };
+                    unknown.push(default.filter(|_| text.is_empty()));
+                    let len = before.len().saturating_sub(self.rest.len());
+                    text.extend(before.get(..len).unwrap_or_default());
+                    written = text.len();
+                    continue;
+                }
+                (byte, Some(_)) => text.push(byte),
+                (b'\'' | b'"', None) => quote = Some(byte),
+                (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'<' | b'>', None) => {
+                    break;
+                }
+                (byte, None) => text.push(byte),
+            }
+            self.skip(1);
+        }
+        // A digit before `<` or `>` is the number of a file, not a word.
+        let is_file_number = matches!(self.peek(), Some(b'<' | b'>')) && text.iter().all(u8::is_ascii_digit);
+        match unknown.as_slice() {
+            // With anything around it, it is a part of something else.
+            [Some(default)] if text.len() == written => Word { text: default.to_vec(), is_literal: true },
+            unknown => Word { text, is_literal: unknown.is_empty() && !is_file_number },
+        }
+    }
+
+    /// Passes over `$name`, `${…}`, `$(…)` and `$((…))`; returns the value that it has by default.
+    fn skip_expansion(&mut self) -> Option<&'a [u8]> {
+        self.skip(1);
+        let (open, close) = match self.peek() {
+            Some(b'(') => (b'(', b')'),
+            Some(b'{') => (b'{', b'}'),
+            _ => {
+                let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+                let name = self.rest.iter().take_while(|byte| is_name(byte)).count();
+                self.skip(name.max(usize::from(self.peek().is_some_and(|byte| b"@*#?!$-".contains(&byte)))));
+                return None;
+            }
+        };
+        let text = self.rest;
+        let mut depth = 0_usize;
+        while let Some(byte) = self.peek() {
+            self.skip(1);
+            if byte == b'\\' {
+                self.skip(1);
+            } else if byte == open {
+                depth = depth.saturating_add(1);
+            } else if byte == close {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    break;
+                }
+            }
+        }
+        let len = text.len().saturating_sub(self.rest.len());
+        let is_closed = depth == 0;
+        let inside = text.get(1..len.saturating_sub(usize::from(is_closed))).unwrap_or_default();
+        let is_script = open == b'(' && !inside.starts_with(b"(");
+        self.parts.push(if is_script { Part::Script(inside) } else { Part::Text(inside) });
+        if open == b'{' { default_of(inside) } else { None }
+    }
+
+    /// Passes over `` `…` ``, which has no value by default.
+    fn skip_backquoted(&mut self) -> Option<&'a [u8]> {
+        self.skip(1);
+        let end = self.rest.iter().position(|byte| *byte == b'`').unwrap_or(self.rest.len());
+        self.parts.extend(self.rest.get(..end).map(Part::Script));
+        self.skip(end.saturating_add(1));
+        None
+    }
+
+    /// Passes over everything.
+    pub(super) fn skip_text(&mut self) {
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'\\' => self.skip(2),
+                b'$' => drop(self.skip_expansion()),
+                b'`' => drop(self.skip_backquoted()),
+                _ => self.skip(1),
+            }
+        }
+    }
+
+    /// Passes over the here-documents that the line before has opened.
+    fn skip_heredocs(&mut self) {
+        for HereDocument { end, strips_tabs, is_plain } in std::mem::take(&mut self.heredocs) {
+            let all = self.rest;
+            while !self.rest.is_empty() {
+                let len = self.rest.iter().position(|byte| *byte == b'\n').unwrap_or(self.rest.len());
+                let line = self.rest.get(..len).unwrap_or_default();
+                let tabs =
+                    if strips_tabs { line.iter().take_while(|byte| **byte == b'\t').count() } else { 0 };
+                let is_end = line.get(tabs..) == Some(end.as_slice());
+                self.skip(len.saturating_add(1));
+                if is_end {
+                    break;
+                }
+            }
+            if !is_plain {
+                let len = all.len().saturating_sub(self.rest.len());
+                self.parts.extend(all.get(..len).map(Part::Text));
+            }
+        }
+    }
+}
+
+/// Returns the default in `NAME-default`, `NAME=default`, and the same with a colon.
+pub(super) fn default_of(expansion: &[u8]) -> Option<&[u8]> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let name = expansion.iter().take_while(|byte| is_name(byte)).count();
+    let rest = expansion.get(name..)?;
+    let rest = rest.strip_prefix(b":").unwrap_or(rest);
+    rest.strip_prefix(b"-").or(rest.strip_prefix(b"="))
+}
