@@ -7,6 +7,7 @@ use minimage::rootfs::{Kind, Node, Rootfs, RootfsError};
 use minimage::rules::Catalogue;
 use thiserror::Error;
 
+use crate::expand::Contents;
 use crate::same::equal;
 
 /// Why the application cannot be found.
@@ -21,23 +22,14 @@ pub(crate) enum ApplicationError {
     Package(#[from] PackageError),
 }
 
-/// What commands made.
-#[derive(Debug, Default)]
-pub(crate) struct Application {
-    /// The files, links and directories, sorted.
-    pub(crate) paths: Vec<RootPath>,
-    /// What no image has: FIFOs, sockets, devices, each with what it is; sorted.
-    pub(crate) special: Vec<(RootPath, &'static str)>,
-}
-
 /// Returns what of `target` is not in `base`, that no package of `packages` owns, and that is not volatile.
 pub(crate) fn files(
     target: &dyn Rootfs,
     base: Option<&dyn Rootfs>,
     packages: Option<&dyn PackageDb>,
     rules: &Catalogue,
-) -> Result<Application, ApplicationError> {
-    let mut found = Application::default();
+) -> Result<Contents, ApplicationError> {
+    let mut found = Contents::default();
     // With each directory, whether its files are left behind.
     let mut open = vec![(RootPath::root(), false)];
     while let Some((directory, is_volatile)) = open.pop() {
@@ -74,7 +66,6 @@ pub(crate) fn files(
         }
     }
     found.paths.sort();
-    found.special.sort();
     Ok(found)
 }
 
@@ -148,7 +139,7 @@ mod tests {
         let theirs = RootPath::from_normal(b"/var/log/app/of-somebody").unwrap();
         target.insert(&theirs, Node { uid: 33, ..Node::file(0) }, Vec::new());
         let packages = packages::open(&target).unwrap().unwrap();
-        let shown = |found: Application| found.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let shown = |found: Contents| found.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
         let rules = Catalogue::with(&[]).unwrap();
         let found = files(&target, Some(&base), Some(&*packages), &rules).unwrap();
         assert_eq!(

@@ -8,7 +8,33 @@ use minimage::glob::Glob;
 use minimage::path::{RawPath, RootPath};
 use minimage::rootfs::{Eyes, Kind, Rootfs, RootfsError, chase, find};
 
-use crate::request::Copied;
+use crate::request::{Copied, Finding};
+
+/// How many files a warning names that is about all of their kind.
+const NAMED_MAX: usize = 3;
+
+/// What is in a tree, or some of it.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// The files, links and directories.
+    pub(crate) paths: Vec<RootPath>,
+    /// What no image has: FIFOs, sockets, devices, each with what it is.
+    pub(crate) special: Vec<(RootPath, &'static str)>,
+}
+
+impl Contents {
+    /// Returns the warning that what no image has is left out, for `lines` of the build file, if there is any.
+    pub(crate) fn warning(mut self, lines: (i32, i32)) -> Option<Finding> {
+        self.special.sort();
+        let named = self.special.iter().take(NAMED_MAX).map(|(path, what)| format!("`{path}` is {what}"));
+        let mut text = named.collect::<Vec<_>>().join(", ");
+        if self.special.len() > NAMED_MAX {
+            text += &format!(", and {} more", self.special.len() - NAMED_MAX);
+        }
+        text += ": left out";
+        (!self.special.is_empty()).then_some(Finding { lines, text })
+    }
+}
 
 /// One file, link or directory that was copied.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,9 +125,9 @@ impl Walk<'_> {
     }
 }
 
-/// Returns `top` and everything below it that an image can hold.
-pub(crate) fn tree(rootfs: &dyn Rootfs, top: RootPath) -> Result<Vec<RootPath>, RootfsError> {
-    let mut found = Vec::new();
+/// Returns `top` and everything below it.
+pub(crate) fn tree(rootfs: &dyn Rootfs, top: RootPath) -> Result<Contents, RootfsError> {
+    let mut found = Contents::default();
     let mut open = vec![top];
     while let Some(path) = open.pop() {
         match rootfs.lookup(&path)?.map(|node| node.kind) {
@@ -110,24 +136,30 @@ pub(crate) fn tree(rootfs: &dyn Rootfs, top: RootPath) -> Result<Vec<RootPath>, 
                 open.extend(names.iter().filter_map(|name| path.child(name)));
             }
             Some(Kind::File | Kind::Link(_)) => {}
-            Some(Kind::Special(_)) | None => continue,
+            Some(Kind::Special(what)) => {
+                found.special.push((path, what));
+                continue;
+            }
+            None => continue,
         }
         if !path.is_root() {
-            found.push(path);
+            found.paths.push(path);
         }
     }
     Ok(found)
 }
 
 /// Returns what `pattern` matches in `rootfs`, and what is below that.
-pub(crate) fn everything(rootfs: &dyn Rootfs, pattern: &Glob) -> Result<BTreeSet<RootPath>, RootfsError> {
-    let mut found = BTreeSet::new();
+pub(crate) fn everything(rootfs: &dyn Rootfs, pattern: &Glob) -> Result<Contents, RootfsError> {
+    let (mut paths, mut special) = (BTreeSet::new(), BTreeSet::new());
     for path in find(rootfs, pattern, Eyes::Mine)?.paths {
-        if let Some(path) = itself(rootfs, &path)?.filter(|path| !found.contains(path)) {
-            found.extend(tree(rootfs, path)?);
+        if let Some(path) = itself(rootfs, &path)?.filter(|path| !paths.contains(path)) {
+            let below = tree(rootfs, path)?;
+            paths.extend(below.paths);
+            special.extend(below.special);
         }
     }
-    Ok(found)
+    Ok(Contents { paths: paths.into_iter().collect(), special: special.into_iter().collect() })
 }
 
 /// Returns the real path of what is at `path` itself, link or not.
@@ -311,7 +343,7 @@ mod tests {
         ] {
             let pattern = Glob::parse(pattern).unwrap();
             let found = everything(&tree, &pattern).unwrap();
-            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            let found: Vec<String> = found.paths.iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{pattern}");
         }
     }

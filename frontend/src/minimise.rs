@@ -26,9 +26,6 @@ use crate::settings::{Base, Given};
 /// What messages call the reason for what every image has.
 pub(crate) const EVERY_IMAGE: &str = "every image";
 
-/// How many files a warning names that is about all of their kind.
-const NAMED_MAX: usize = 3;
-
 /// Why nobody knows what is to be in the image.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -99,13 +96,14 @@ pub(crate) fn minimised<'a>(
     }
     let included: Vec<(Glob, Asked)> = request.settings.included()?.into_iter().map(as_asked).collect();
     for (pattern, asked) in &included {
-        let paths = expand::everything(target, pattern)?;
-        if paths.is_empty() {
+        let matching = expand::everything(target, pattern)?;
+        if matching.paths.is_empty() && matching.special.is_empty() {
             let text = format!("nothing matches `{pattern}` in {}", request.target);
             outcome.warnings.push(Finding { lines: asked.lines, text });
         }
         let keep = |path: &RootPath| Keep::Member(path.to_raw());
-        found.extend(paths.iter().map(|path| Found { asked, keep: keep(path), origin: None }));
+        found.extend(matching.paths.iter().map(|path| Found { asked, keep: keep(path), origin: None }));
+        outcome.warnings.extend(matching.warning(asked.lines));
     }
     let exclude = &wants.choices.selection.exclude;
     let is_excluded = |path: &RawPath| {
@@ -188,12 +186,10 @@ pub(crate) fn minimised<'a>(
     if request.was_run && request.settings.base == Base::Minimise {
         let packages = packages::open(target)?;
         let made = application::files(target, base, packages.as_deref(), &wants.rules)?;
-        outcome.warnings.extend(of_no_image(&made.special));
-        for path in made.paths {
-            if !glob::covers(exclude, &path) {
-                all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
-            }
+        for path in made.paths.iter().filter(|path| !glob::covers(exclude, path)) {
+            all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
         }
+        outcome.warnings.extend(made.warning((0, 0)));
     }
     let name = match request.kind {
         StageKind::Rootfs => TreeName::System(&request.target),
@@ -250,17 +246,6 @@ fn root(asked: &Asked, keep: &Keep, request: &Request) -> Root {
         _ => Origin::Argument(asked.text.clone()),
     };
     Root { keep: keep.clone(), origin }
-}
-
-/// Returns the warning that the files `special`, each with what it is, are in no image, if there are any.
-fn of_no_image(special: &[(RootPath, &str)]) -> Option<Finding> {
-    let named = special.iter().take(NAMED_MAX).map(|(path, what)| format!("`{path}` is {what}"));
-    let mut text = named.collect::<Vec<_>>().join(", ");
-    if special.len() > NAMED_MAX {
-        text += &format!(", and {} more", special.len() - NAMED_MAX);
-    }
-    text += ": left out";
-    (!special.is_empty()).then_some(Finding { lines: (0, 0), text })
 }
 
 /// Returns the pattern of an option with the line that asks for it.
@@ -563,6 +548,22 @@ pub(crate) mod tests {
         let many = "/opt/x\nwarning: `/opt/a` is a FIFO, `/opt/b` is a FIFO, `/opt/c` is a FIFO, \
             and 2 more: left out";
         assert_eq!(found("/opt/e /opt/d /opt/c /opt/b /opt/a"), many);
+        let target = tree(
+            "target",
+            "/a/z fifo\n/a/x text x\n/a/y fifo\n/b/x text x\n/b/y fifo\n/c/y fifo\n/c/x text x",
+        );
+        let stage = tree("stage", "/a.tar text x\n/x text x\n/y fifo\n");
+        let mut archive = copied(0, "/a.tar", "/a/");
+        let What::Copied(copied) = &mut archive else { unreachable!() };
+        copied.unpacks = true;
+        let roots = vec![archive, self::copied(0, "/", "/b"), What::Tree("/c".to_owned())];
+        let settings = Settings::of(vec![label("include", "/a/*", 4)]).unwrap();
+        assert_eq!(
+            image(&Request { settings, ..request(&["context"], roots) }, &target, &[&stage]),
+            "/a/x\n/b/x\n/c/x\n1: warning: `/a/y` is a FIFO, `/a/z` is a FIFO: left out\n\
+                2: warning: `/b/y` is a FIFO: left out\n3: warning: `/c/y` is a FIFO: left out\n\
+                4: warning: `/a/y` is a FIFO, `/a/z` is a FIFO: left out"
+        );
     }
 
     #[test]

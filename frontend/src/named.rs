@@ -9,8 +9,8 @@ use minimage::rootfs::{Kind, Rootfs, RootfsError, chase};
 use minimage::roots::Keep;
 
 use crate::application;
-use crate::expand::{self, Place, itself};
-use crate::request::{Asked, Finding, Outcome, Request, Stage, StageKind, What};
+use crate::expand::{self, Contents, Place, itself};
+use crate::request::{Asked, Outcome, Request, Stage, StageKind, What};
 
 /// One root of the image.
 pub(crate) struct Found<'a> {
@@ -103,7 +103,8 @@ pub(crate) fn roots<'a>(
 ) -> Result<Vec<Found<'a>>, RootfsError> {
     let Trees { target, base, stages, .. } = *trees;
     let keep = |keep| Found { asked, keep, origin: None };
-    Ok(match &asked.what {
+    let mut left = Contents::default();
+    let found = match &asked.what {
         What::Copied(copied) => {
             let Some(stage) = stages.get(copied.stage) else { return Ok(Vec::new()) };
             let mut found = Vec::new();
@@ -111,16 +112,21 @@ pub(crate) fn roots<'a>(
             if pairs.is_empty() && copied.unpacks {
                 // An archive: not there itself, but what was in it.
                 let top = itself(target, &RawPath::from(copied.to.as_str()))?;
-                for path in expand::tree(target, top.unwrap_or_else(RootPath::root))? {
+                let unpacked = expand::tree(target, top.unwrap_or_else(RootPath::root))?;
+                for path in unpacked.paths {
                     if !application::is_same(base, target, &path)? {
                         found.push(keep(Keep::Member(path.to_raw())));
+                    }
+                }
+                for (path, what) in unpacked.special {
+                    if !application::is_same(base, target, &path)? {
+                        left.special.push((path, what));
                     }
                 }
             }
             for pair in pairs.into_iter().filter(|pair| !pair.to.is_root()) {
                 if let Some(Kind::Special(what)) = target.lookup(&pair.to)?.map(|node| node.kind) {
-                    let text = format!("`{}` is {what}: left out", pair.to);
-                    outcome.warnings.push(Finding { lines: asked.lines, text });
+                    left.special.push((pair.to, what));
                     continue;
                 }
                 let wrapped = |path: RawPath| match pair.place {
@@ -159,7 +165,9 @@ pub(crate) fn roots<'a>(
         }
         What::Tree(path) => match itself(target, &RawPath::from(path.as_str()))? {
             Some(top) => {
-                expand::tree(target, top)?.iter().map(|path| keep(Keep::Member(path.to_raw()))).collect()
+                let Contents { paths, special } = expand::tree(target, top)?;
+                left.special = special;
+                paths.iter().map(|path| keep(Keep::Member(path.to_raw()))).collect()
             }
             None => Vec::new(),
         },
@@ -170,7 +178,9 @@ pub(crate) fn roots<'a>(
             is_file.then(|| keep(Keep::Member(path))).into_iter().collect()
         }
         What::Word(_) | What::Command(_) | What::Script(_) => Vec::new(),
-    })
+    };
+    outcome.warnings.extend(left.warning(asked.lines));
+    Ok(found)
 }
 
 /// Returns whether the file at `path` is one to start. Some libraries can be started too, and say what they are, but that
