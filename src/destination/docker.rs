@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::archive::{self, ArchiveKind};
 use super::{Destination, PublishError, Published};
 use crate::oci::{Descriptor, Layout, Reference};
-use crate::registry::{CertificateFileError, Certificates, Trust};
+use crate::registry::{CertificateFileError, Certificates, Trust, Versions};
 
 const ENGINE: &str = "Docker";
 /// How many pieces wait between us and the daemon.
@@ -94,6 +94,7 @@ impl DockerTls {
                 DaemonCheck::Verify => Trust::FilesFirst,
                 DaemonCheck::Skip => Trust::Anyone,
             },
+            Versions::One,
         )
     }
 }

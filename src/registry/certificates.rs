@@ -76,6 +76,15 @@ pub(crate) enum Trust {
     Anyone,
 }
 
+/// Which versions of HTTP are offered to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Versions {
+    /// HTTP/2 and HTTP/1.1.
+    All,
+    /// HTTP/1.1 only. It reads why a server hangs up; HTTP/2 may be writing just then, and fails for that.
+    One,
+}
+
 /// What a server is checked by, and what it is shown.
 #[derive(Debug, Default)]
 pub(crate) struct Certificates {
@@ -160,11 +169,15 @@ impl Certificates {
         self,
         builder: ClientBuilder,
         trust: Trust,
+        versions: Versions,
     ) -> Result<ClientBuilder, CertificateFileError> {
-        let builder = builder.tls_danger_accept_invalid_certs(trust == Trust::Anyone);
+        let mut builder = builder.tls_danger_accept_invalid_certs(trust == Trust::Anyone);
+        if versions == Versions::One {
+            builder = builder.http1_only();
+        }
         match self.own {
             _ if trust != Trust::Anyone && !self.authorities.is_empty() => {
-                Ok(builder.tls_backend_preconfigured(self.settings(trust)?))
+                Ok(builder.tls_backend_preconfigured(self.settings(trust, versions)?))
             }
             Some(Own { path, pem, .. }) => {
                 let error = |source| CertificateFileError::Identity { path, source };
@@ -174,7 +187,7 @@ impl Certificates {
         }
     }
 
-    fn settings(self, trust: Trust) -> Result<ClientConfig, CertificateFileError> {
+    fn settings(self, trust: Trust, versions: Versions) -> Result<ClientConfig, CertificateFileError> {
         let provider = provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder
@@ -189,7 +202,10 @@ impl Certificates {
                 .map_err(|source| CertificateFileError::Unusable { path, what: "a key", source })?,
             None => builder.with_no_client_auth(),
         };
-        settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        settings.alpn_protocols = match versions {
+            Versions::All => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Versions::One => vec![b"http/1.1".to_vec()],
+        };
         Ok(settings)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::Limits;
-use super::certificates::{Certificates, Trust};
+use super::certificates::{Certificates, Trust, Versions};
 use super::error::{Refusal, RegistryError};
 
 /// How near an address is. What a registry may point at depends on how near it is itself.
@@ -62,6 +62,9 @@ pub(super) fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// What one client serves: a scheme and host, some versions, and addresses that are not looked up again.
+type Key = (String, Versions, Vec<SocketAddr>);
+
 /// Makes HTTP clients, and keeps them: a client holds the open connections to its host.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -69,7 +72,7 @@ pub(super) struct Clients {
     certificates: Vec<PathBuf>,
     connect: Duration,
     idle: Duration,
-    made: Mutex<HashMap<(String, Vec<SocketAddr>), reqwest::Client>>,
+    made: Mutex<HashMap<Key, reqwest::Client>>,
 }
 
 impl Clients {
@@ -88,18 +91,28 @@ impl Clients {
     ///
     /// # Errors
     /// [`RegistryError::Certificates`], [`RegistryError::Tls`].
-    pub(super) fn of(&self, url: &Url, addresses: &[SocketAddr]) -> Result<reqwest::Client, RegistryError> {
-        let key = (format!("{}://{}", url.scheme(), authority(url)), addresses.to_vec());
+    pub(super) fn of(
+        &self,
+        url: &Url,
+        versions: Versions,
+        addresses: &[SocketAddr],
+    ) -> Result<reqwest::Client, RegistryError> {
+        let key = (format!("{}://{}", url.scheme(), authority(url)), versions, addresses.to_vec());
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = made.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.client(url, addresses)?;
+        let client = self.client(url, versions, addresses)?;
         made.insert(key, client.clone());
         Ok(client)
     }
 
-    fn client(&self, url: &Url, addresses: &[SocketAddr]) -> Result<reqwest::Client, RegistryError> {
+    fn client(
+        &self,
+        url: &Url,
+        versions: Versions,
+        addresses: &[SocketAddr],
+    ) -> Result<reqwest::Client, RegistryError> {
         let host = authority(url);
         let tls =
             |source: reqwest::Error| RegistryError::Tls { host: host.clone(), source: source.without_url() };
@@ -122,7 +135,7 @@ impl Clients {
             builder = builder.tls_danger_accept_invalid_certs(careless);
         } else {
             let trust = if self.is_insecure(url) { Trust::Anyone } else { Trust::WithSystem };
-            builder = Certificates::of(&self.certificates, &host)?.enter(builder, trust)?;
+            builder = Certificates::of(&self.certificates, &host)?.enter(builder, trust, versions)?;
         }
         builder.build().map_err(tls)
     }

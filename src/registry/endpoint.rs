@@ -7,6 +7,7 @@ use tracing::debug;
 
 use super::Retry;
 use super::auth::Auth;
+use super::certificates::Versions;
 use super::clients::is_loopback;
 use super::credentials::{Credential, CredentialError, Files, Found};
 use super::error::RegistryError;
@@ -168,10 +169,17 @@ async fn ping(
     }
 }
 
+/// Asks once whether the API is at `origin`, and if that breaks off, what there is to say about it.
 async fn ping_once(transport: &Transport, origin: &Url) -> Result<Answer, RegistryError> {
     let mut url = origin.clone();
     url.set_path("/v2/");
-    let mut answer = transport.once(&Call::new(Method::GET, url), origin, None).await?;
+    let mut call = Call::new(Method::GET, url);
+    let mut outcome = transport.once(&call, origin, None).await;
+    if outcome.as_ref().is_err_and(|error| origin.scheme() == "https" && error.is_broken()) {
+        call.versions = Versions::One;
+        outcome = transport.once(&call, origin, None).await;
+    }
+    let mut answer = outcome?;
     answer.drained().await;
     Ok(answer)
 }

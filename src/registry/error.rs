@@ -326,12 +326,16 @@ impl RegistryError {
         matches!(self, Self::Unreachable { source, .. } if !source.is_connect())
     }
 
-    /// Returns whether the other side speaks TLS, and it is about who trusts whom.
+    /// Returns whether the other side speaks TLS.
     pub(super) fn is_about_tls(&self) -> bool {
+        let alert = matches!(self, Self::Unreachable { source, .. } if mentions(source, "fatal alert"));
+        alert || self.is_about_trust()
+    }
+
+    /// Returns whether one side does not trust the other, as it will not the next time either.
+    pub(super) fn is_about_trust(&self) -> bool {
         match self {
-            Self::Unreachable { source, .. } => {
-                ["certificate", "fatal alert"].iter().any(|word| mentions(source, word))
-            }
+            Self::Unreachable { source, .. } => mentions(source, "certificate") || wants_ours(source),
             Self::Certificates(_) => true,
             _ => false,
         }

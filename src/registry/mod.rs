@@ -37,7 +37,7 @@ use crate::observer::Observer;
 use crate::oci::Reference;
 
 pub use self::certificates::CertificateFileError;
-pub(crate) use self::certificates::{Certificates, Trust};
+pub(crate) use self::certificates::{Certificates, Trust, Versions};
 pub use self::credentials::{Credential, CredentialError, CredentialOrigin};
 pub use self::document::DocumentError;
 pub use self::error::{CredentialUse, Refusal, RegistryError};

@@ -14,6 +14,7 @@ use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::certificates::Versions;
 use super::clients::{Clients, authority};
 use super::complaint::messages;
 use super::error::{CredentialUse, Refusal, RegistryError};
@@ -37,6 +38,7 @@ pub(super) struct Call<'a> {
     pub(super) headers: HeaderMap,
     pub(super) payload: Payload<'a>,
     pub(super) redirects: Redirects,
+    pub(super) versions: Versions,
     /// Where the host is, if that was looked up already.
     pub(super) addresses: Vec<SocketAddr>,
 }
@@ -49,6 +51,7 @@ impl Call<'_> {
             headers: HeaderMap::new(),
             payload: Payload::Empty,
             redirects: Redirects::Follow,
+            versions: Versions::All,
             addresses: Vec::new(),
         }
     }
@@ -126,7 +129,7 @@ impl Transport {
         let mut addresses = call.addresses.clone();
         let request = shown(&call.method, &url);
         for _ in 0..=REDIRECTS_MAX {
-            let client = self.clients.of(&url, &addresses)?;
+            let client = self.clients.of(&url, call.versions, &addresses)?;
             let mut builder = client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
             if let Some(value) = authorization.filter(|_| url.origin() == origin.origin()) {
                 builder = builder.header(AUTHORIZATION, value);
@@ -347,6 +350,7 @@ impl Trouble {
 
     pub(super) fn of_error(error: &RegistryError) -> Option<Self> {
         let hitch = match error {
+            error if error.is_about_trust() => return None,
             RegistryError::Unreachable { source, .. } if source.is_connect() => Hitch::Unreachable,
             RegistryError::Unreachable { .. } | RegistryError::BrokenOff { .. } => Hitch::Broken,
             RegistryError::TimedOut { .. } => Hitch::Silence,

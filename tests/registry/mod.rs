@@ -7,6 +7,7 @@ mod platforms;
 mod pull;
 mod push;
 mod stub;
+mod tls;
 mod words;
 
 use std::collections::BTreeMap;
