@@ -1,11 +1,12 @@
 //! A project file -> the flags of `minimage build` that it stands for, under the same names, each with its line.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::explain::{Explain, Explanation, Failure};
 use crate::nearest::nearest;
@@ -26,18 +27,18 @@ const OF_IMAGE: [(&str, Takes); 25] = [
     ("cmd", Takes::Words),
     ("dlopen", Takes::One),
     ("entrypoint", Takes::Words),
-    ("env", Takes::Many),
+    ("env", Takes::Pairs),
     ("exclude", Takes::Many),
-    ("from", Takes::Many),
+    ("from", Takes::Pairs),
     ("hwcaps", Takes::Many),
     ("include", Takes::Many),
-    ("label", Takes::Many),
+    ("label", Takes::Pairs),
     ("no-package-data", Takes::Nothing),
     ("nss", Takes::Many),
     ("platform", Takes::Many),
     (PROGRAM, Takes::Many),
     ("rules", Takes::Many),
-    ("user", Takes::One),
+    ("user", Takes::Number),
     ("verbose", Takes::Nothing),
     ("with", Takes::Many),
     ("with-suggested", Takes::Nothing),
@@ -46,19 +47,19 @@ const OF_IMAGE: [(&str, Takes); 25] = [
 ];
 /// What can be said about how `minimage build` makes it and where it goes, which is BuildKit's business inside of BuildKit.
 const OF_COMMAND: [(&str, Takes); 24] = [
-    ("annotation", Takes::Many),
+    ("annotation", Takes::Pairs),
     ("attach-report", Takes::Nothing),
     ("authfile", Takes::One),
     ("cache-dir", Takes::One),
     ("cert-dir", Takes::One),
     ("compression", Takes::One),
-    ("compression-level", Takes::One),
+    ("compression-level", Takes::Number),
     ("dry-run", Takes::Nothing),
     ("format", Takes::One),
     ("iidfile", Takes::One),
     ("image-refs", Takes::One),
     ("insecure-registry", Takes::Many),
-    ("layers", Takes::One),
+    ("layers", Takes::Number),
     ("load", Takes::OneOrNothing),
     ("metadata-file", Takes::One),
     ("mount-from", Takes::Many),
@@ -67,7 +68,7 @@ const OF_COMMAND: [(&str, Takes); 24] = [
     ("progress", Takes::One),
     ("push", Takes::OneOrNothing),
     ("push-if-changed", Takes::OneOrNothing),
-    ("registry-mirror", Takes::Many),
+    ("registry-mirror", Takes::Pairs),
     ("report", Takes::One),
     ("tag", Takes::Many),
 ];
@@ -88,12 +89,30 @@ pub enum Takes {
     Nothing,
     /// One value.
     One,
+    /// One value, which is a whole number or may be one.
+    Number,
     /// One value, or nothing.
     OneOrNothing,
     /// A command: one word, or a list of words, which flags take as a JSON array.
     Words,
     /// Any number of values.
     Many,
+    /// Any number of values that have a name and an equals sign before them, or may have.
+    Pairs,
+}
+
+impl Takes {
+    /// Returns what that is in a project file.
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Nothing => "true or false",
+            Self::One => "a string",
+            Self::Number => "a string or a whole number",
+            Self::OneOrNothing => "a string, true or false",
+            Self::Words | Self::Many => "a string or a list of strings",
+            Self::Pairs => "a string, a list of strings or a table of strings",
+        }
+    }
 }
 
 /// Returns what to say of a project file called `file` whose `settings` name nothing that an image could be of.
@@ -151,7 +170,7 @@ enum ProblemKind {
     /// There is no such flag.
     UnknownKey { key: String, nearest: Option<String> },
     /// The flag takes something else.
-    WrongType { key: String, takes: Takes, found: &'static str },
+    WrongType { key: String, takes: Takes, found: String, fix: String },
 }
 
 impl Explain for ProjectError {
@@ -170,14 +189,9 @@ impl Explain for ProjectError {
                         None => "`minimage build --help` lists them".to_owned(),
                     })
                 }
-                ProblemKind::WrongType { key, takes, found } => {
-                    Explanation::new("project-type", format!("`{key}` is {found}")).at(place).fix(match takes
-                    {
-                        Takes::Nothing => format!("write `{key} = true`"),
-                        Takes::One => format!("write `{key} = \"…\"`"),
-                        Takes::OneOrNothing => format!("write `{key} = \"…\"` or `{key} = true`"),
-                        Takes::Many | Takes::Words => format!("write `{key} = [\"…\", \"…\"]`"),
-                    })
+                ProblemKind::WrongType { key, takes, found, fix } => {
+                    let what = format!("`{key}` takes {}, not {found}", takes.expected());
+                    Explanation::new("project-type", what).at(place).fix(format!("write `{fix}`"))
                 }
             }
         };
@@ -219,12 +233,13 @@ pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, Pro
             continue;
         };
         match values(value, flag.takes) {
-            Some(Some(values)) => settings.push(Setting { name: name.to_owned(), values, line }),
-            Some(None) => {}
-            None => {
-                let found = kind(value.get_ref(), flag.takes);
-                let kind = ProblemKind::WrongType { key: name.to_owned(), takes: flag.takes, found };
-                problems.push(Problem { line, kind });
+            Ok(Some(values)) => settings.push(Setting { name: name.to_owned(), values, line }),
+            Ok(None) => {}
+            Err(wrong) => {
+                let takes = flag.takes;
+                let (found, fix) = (wrong.found(), wrong.fix(text, name, takes));
+                let kind = ProblemKind::WrongType { key: name.to_owned(), takes, found, fix };
+                problems.push(Problem { line: self::line(text, &wrong.value.span()), kind });
             }
         }
     }
@@ -237,53 +252,94 @@ pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, Pro
     }
 }
 
-/// Returns the values that `value` gives a flag; the inner `None` if it switches the flag off, the outer one if it is
-/// of the wrong type.
-fn values(value: &Spanned<DeValue<'_>>, takes: Takes) -> Option<Option<Vec<String>>> {
-    match (value.get_ref(), takes) {
-        (DeValue::Boolean(is_on), Takes::Nothing | Takes::OneOrNothing) => Some(is_on.then(Vec::new)),
-        (DeValue::Array(items), Takes::Many | Takes::Words) => {
-            let words: Vec<String> = items.iter().map(|item| text(item.get_ref())).collect::<Option<_>>()?;
-            Some(Some(if takes == Takes::Words { vec![serde_json::json!(words).to_string()] } else { words }))
+/// A value of the wrong type.
+struct Wrong<'a> {
+    value: &'a Spanned<DeValue<'a>>,
+    within: Within<'a>,
+}
+
+/// What a value of the wrong type is part of.
+enum Within<'a> {
+    Nothing,
+    List,
+    /// A table, in which it has this name.
+    Table(&'a str),
+}
+
+impl Wrong<'_> {
+    /// Returns what stands there.
+    fn found(&self) -> String {
+        let found = match self.value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a number",
+            DeValue::Float(_) => "a decimal number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        match self.within {
+            Within::Nothing => found.to_owned(),
+            Within::List => format!("a list with {found} in it"),
+            Within::Table(_) => format!("a table with {found} in it"),
         }
-        (value, Takes::One | Takes::OneOrNothing | Takes::Words) => Some(Some(vec![text(value)?])),
-        // For what is itself a name and a value, such as a label.
-        (DeValue::Table(table), Takes::Many) => {
-            let pair = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
-                let name: &std::borrow::Cow<'_, str> = name.get_ref();
-                Some(format!("{name}={}", text(value.get_ref())?))
+    }
+
+    /// Returns what could stand there instead of what `text` has, for the flag `key` that takes `takes`.
+    fn fix(&self, text: &str, key: &str, takes: Takes) -> String {
+        // What is text somewhere else, only lacks its quotes; a switch is none.
+        let written = match (self.value.get_ref(), &self.within) {
+            (DeValue::Boolean(_), Within::Nothing) => None,
+            (DeValue::Float(_), _) if takes == Takes::Number => None,
+            (DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_), _) => None,
+            _ => text.get(self.value.span()),
+        };
+        let string = format!("{:?}", written.unwrap_or("…"));
+        match (&self.within, takes) {
+            (Within::List, _) => string,
+            (Within::Table(name), _) => format!("{name} = {string}"),
+            (Within::Nothing, Takes::Nothing) => format!("{key} = true"),
+            (Within::Nothing, _) => format!("{key} = {string}"),
+        }
+    }
+}
+
+/// Returns the values that `value` gives a flag; `None` if it switches the flag off.
+///
+/// # Errors
+/// What of it is of the wrong type.
+fn values<'a>(value: &'a Spanned<DeValue<'a>>, takes: Takes) -> Result<Option<Vec<String>>, Wrong<'a>> {
+    let string = |value: &'a Spanned<DeValue<'a>>, within| match value.get_ref() {
+        DeValue::String(text) => Ok(text.to_string()),
+        _ => Err(Wrong { value, within }),
+    };
+    Ok(Some(match (value.get_ref(), takes) {
+        (DeValue::Boolean(is_on), Takes::Nothing | Takes::OneOrNothing) => return Ok(is_on.then(Vec::new)),
+        (DeValue::Integer(number), Takes::Number) => vec![number_text(number)],
+        (DeValue::Array(items), Takes::Words | Takes::Many | Takes::Pairs) => {
+            let words = items.iter().map(|item| string(item, Within::List)).collect::<Result<Vec<_>, _>>()?;
+            if takes == Takes::Words { vec![serde_json::json!(words).to_string()] } else { words }
+        }
+        (DeValue::Table(table), Takes::Pairs) => {
+            let pair = |(name, value): (&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)| {
+                let name: &str = name.get_ref();
+                let value = match value.get_ref() {
+                    DeValue::Integer(number) => number_text(number),
+                    _ => string(value, Within::Table(name))?,
+                };
+                Ok(format!("{name}={value}"))
             };
-            table.iter().map(pair).collect::<Option<_>>().map(Some)
+            table.iter().map(pair).collect::<Result<_, _>>()?
         }
-        (value, Takes::Many) => Some(Some(vec![text(value)?])),
-        (_, Takes::Nothing) => None,
-    }
+        (_, Takes::Nothing) => return Err(Wrong { value, within: Within::Nothing }),
+        (_, _) => vec![string(value, Within::Nothing)?],
+    }))
 }
 
-/// Returns a string or a whole number as text.
-fn text(value: &DeValue<'_>) -> Option<String> {
-    match value {
-        DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
-        }
-        _ => None,
-    }
-}
-
-fn kind(value: &DeValue<'_>, takes: Takes) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a number",
-        DeValue::Float(_) => "a number with a point",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) if matches!(takes, Takes::Many | Takes::Words) => {
-            "a list with something else than strings in it"
-        }
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
+/// Returns a whole number as text; one that is too large for anything as it is written.
+fn number_text(number: &DeInteger<'_>) -> String {
+    let read = i64::from_str_radix(number.as_str(), number.radix());
+    read.map_or_else(|_| number.as_str().to_owned(), |number| number.to_string())
 }
 
 /// Returns the line, from 1, in which `span` starts.
@@ -299,10 +355,11 @@ mod tests {
         [
             ("from", Takes::One),
             ("tag", Takes::Many),
-            ("label", Takes::Many),
+            ("label", Takes::Pairs),
+            ("user", Takes::Number),
             ("push", Takes::OneOrNothing),
             ("assume-ldconfig", Takes::Nothing),
-            ("compression-level", Takes::One),
+            ("compression-level", Takes::Number),
             ("entrypoint", Takes::Words),
         ]
         .map(|(name, takes)| Flag { name: name.to_owned(), takes })
@@ -334,6 +391,9 @@ mod tests {
             ("push = 'r/x'", "r/x"),
             ("entrypoint = ['a b', 'c']", r#"["a b","c"]"#),
             ("entrypoint = 'a b'", "a b"),
+            ("user = 0x10", "16"),
+            ("user = 99999999999999999999", "99999999999999999999"),
+            ("[label]\na = 1", "a=1"),
         ] {
             assert_eq!(parse(text, FILE, &flags()).unwrap()[0].values, [value], "{text}");
         }
@@ -341,26 +401,45 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_said_at_its_line() {
-        let text = "form = '/'\nassume-ldconfig = 'yes'\ntag = [1.5]\n\nnothing-like-it = 1\nfrom = ['/']\n\
-            entrypoint = [true]\n";
-        let error = parse(text, "x.toml", &flags()).unwrap_err();
-        let shown: Vec<String> = error
-            .explain()
-            .iter()
-            .map(|one| format!("{} {} {}", one.places[0], one.what, one.fixes[0]))
-            .collect();
+        let shown = |text: &str| -> Vec<String> {
+            let problems = parse(text, "x.toml", &flags()).unwrap_err().explain();
+            problems.iter().map(|one| format!("{} {} {}", one.places[0], one.what, one.fixes[0])).collect()
+        };
+        let keys = shown("form = '/'\n\nnothing-like-it = 1\nassume-ldconfig = 'yes'\n");
         assert_eq!(
-            shown,
+            keys,
             [
                 "x.toml:1 there is no option `form` did you mean `from`?",
-                "x.toml:2 `assume-ldconfig` is a string write `assume-ldconfig = true`",
-                "x.toml:3 `tag` is a list with something else than strings in it write `tag = [\"…\", \"…\"]`",
-                "x.toml:5 there is no option `nothing-like-it` `minimage build --help` lists them",
-                "x.toml:6 `from` is a list write `from = \"…\"`",
-                "x.toml:7 `entrypoint` is a list with something else than strings in it write `entrypoint = \
-                    [\"…\", \"…\"]`",
+                "x.toml:3 there is no option `nothing-like-it` `minimage build --help` lists them",
+                "x.toml:4 `assume-ldconfig` takes true or false, not a string write `assume-ldconfig = true`",
             ]
         );
+        let one = "`from` takes a string, not";
+        let number = "`user` takes a string or a whole number, not";
+        let switch = "`push` takes a string, true or false, not";
+        let words = "`entrypoint` takes a string or a list of strings, not";
+        let many = "`tag` takes a string or a list of strings, not";
+        let pairs = "`label` takes a string, a list of strings or a table of strings, not";
+        for (text, line, takes, found, fix) in [
+            ("from = 3", 1, one, "a number", r#"from = "3""#),
+            ("from = true", 1, one, "true or false", r#"from = "…""#),
+            ("from = ['/']", 1, one, "a list", r#"from = "…""#),
+            ("\nfrom.x = '/'", 2, one, "a table", r#"from = "…""#),
+            ("user = 1.5", 1, number, "a decimal number", r#"user = "…""#),
+            ("push = 1", 1, switch, "a number", r#"push = "1""#),
+            ("entrypoint = ['a', true]", 1, words, "a list with true or false in it", r#""true""#),
+            ("tag = 3", 1, many, "a number", r#"tag = "3""#),
+            ("tag = 2020-01-02", 1, many, "a date", r#"tag = "2020-01-02""#),
+            ("tag = {a = 'b'}", 1, many, "a table", r#"tag = "…""#),
+            ("tag = [\n'a',\n1.50]", 3, many, "a list with a decimal number in it", r#""1.50""#),
+            ("tag = ['a', 2]", 1, many, "a list with a number in it", r#""2""#),
+            ("tag = ['a', ['b']]", 1, many, "a list with a list in it", r#""…""#),
+            ("label = true", 1, pairs, "true or false", r#"label = "…""#),
+            ("[label]\na = 1\nb = 1.0", 3, pairs, "a table with a decimal number in it", r#"b = "1.0""#),
+            ("[label]\na = true", 2, pairs, "a table with true or false in it", r#"a = "true""#),
+        ] {
+            assert_eq!(shown(text), [format!("x.toml:{line} {takes} {found} write `{fix}`")], "{text}");
+        }
         assert_eq!(
             parse("from = '/'\nfrom = '/'", FILE, &flags()).unwrap_err().lines().collect::<Vec<_>>(),
             [2]

@@ -54,6 +54,13 @@ fn what_is_wrong_with_a_project_file_is_said_at_its_line() {
         ("nothing", None),
         ("no-program", Some("from = '$TOP'\nuser = 'x'\n")),
         ("keys", Some("form = '/'\n\nprogam = 'main'\nassume-ldconfig = 'yes'\nuser = ['x']\ntag = [1.5]\n")),
+        (
+            "types",
+            Some(
+                "program = 3\nfrom = true\nuser = 1.5\nwith = [\n  'tzdata',\n  7,\n]\ntag = 2020-01-02\n\
+                    cmd = { a = 'b' }\n\n[env]\nMODE = 1\nDEBUG = true\n",
+            ),
+        ),
         ("syntax", Some("from = '$TOP'\nprogram =\n")),
         ("value", Some("from = '$TOP'\nprogram = 'main'\ndlopen = 'sometimes'\n")),
         ("missing", Some("from = '$TOP'\nprogram = 'mian'\n")),

@@ -127,18 +127,8 @@ fn at(lines: (i32, i32), file: &SourceInfo, error: ServeError) -> ServeError {
 /// Returns what the file says, and what the `# syntax` line and the build arguments say of this build, which win: they
 /// come last.
 fn settings(build: &Build<'_>, file: &SourceInfo) -> Result<Vec<Told>, Vec<Finding>> {
-    let text = String::from_utf8_lossy(&file.data);
     let flags = project::flags();
-    let in_file = project::parse(&text, &file.filename, &flags);
-    let in_file = in_file.map_err(|error| {
-        let explanations = error.explain().into_iter().zip(error.lines());
-        let finding = |(explanation, line): (minimage::explain::Explanation, usize)| {
-            let line = i32::try_from(line).unwrap_or(0);
-            Finding { lines: (line, line), text: explanation.spelled(Spelling::Keys) }
-        };
-        explanations.map(finding).collect::<Vec<_>>()
-    })?;
-    let mut settings: Vec<Told> = in_file.into_iter().map(in_the_file).collect();
+    let mut settings = in_the_file(file, &flags)?;
     let mut wrong = Vec::new();
     for given in settings::given(build.options, Vec::new(), &Instructions::of(Some(file), None)) {
         match setting(&given, &flags) {
@@ -150,8 +140,22 @@ fn settings(build: &Build<'_>, file: &SourceInfo) -> Result<Vec<Told>, Vec<Findi
     if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
 }
 
+/// Returns what `file` says of `flags`.
+fn in_the_file(file: &SourceInfo, flags: &[Flag]) -> Result<Vec<Told>, Vec<Finding>> {
+    let text = String::from_utf8_lossy(&file.data);
+    let settings = project::parse(&text, &file.filename, flags).map_err(|error| {
+        let explanations = error.explain().into_iter().zip(error.lines());
+        let finding = |(explanation, line): (minimage::explain::Explanation, usize)| {
+            let line = i32::try_from(line).unwrap_or(0);
+            Finding { lines: (line, line), text: explanation.spelled(Spelling::Keys) }
+        };
+        explanations.map(finding).collect::<Vec<_>>()
+    })?;
+    Ok(settings.into_iter().map(told).collect())
+}
+
 /// Returns `setting` of the project file with what messages call it.
-fn in_the_file(setting: Setting) -> Told {
+fn told(setting: Setting) -> Told {
     let Setting { name, values, line } = &setting;
     let text = Spelling::Keys.of(&Choice { name: name.clone(), values: values.clone() });
     let line = i32::try_from(*line).unwrap_or(0);
@@ -176,8 +180,8 @@ fn setting(given: &Given, flags: &[Flag]) -> Result<Option<Setting>, OptionError
                 return Err(OptionError::Value { name, value, expected });
             }
         },
-        Takes::Many => value.lines().map(str::to_owned).collect(),
-        Takes::One | Takes::OneOrNothing | Takes::Words => vec![value.clone()],
+        Takes::Many | Takes::Pairs => value.lines().map(str::to_owned).collect(),
+        Takes::One | Takes::Number | Takes::OneOrNothing | Takes::Words => vec![value.clone()],
     };
     Ok(Some(Setting { name: name.clone(), values, line: usize::try_from(given.lines.0).unwrap_or(0) }))
 }
@@ -411,9 +415,13 @@ mod tests {
 
     const FILE: &str = "minimage.toml";
 
+    fn read(text: &str) -> Result<Vec<Told>, Vec<Finding>> {
+        let (filename, data) = (FILE.to_owned(), text.as_bytes().to_vec());
+        in_the_file(&SourceInfo { filename, data, ..SourceInfo::default() }, &project::flags())
+    }
+
     fn settings(text: &str) -> Vec<Told> {
-        let settings = project::parse(text, FILE, &project::flags()).unwrap();
-        settings.into_iter().map(in_the_file).collect()
+        read(text).unwrap()
     }
 
     #[test]
@@ -459,6 +467,31 @@ mod tests {
         let lines: Vec<i32> = problems.iter().map(|problem| problem.lines.0).collect();
         assert_eq!(lines, [1, 3, 4, 5]);
         assert!(problems[2].text.starts_with("error[usage]: `env` takes KEY=VALUE, not `A`"));
+    }
+
+    #[test]
+    fn wrong_types_and_unknown_keys_are_told_at_their_lines() {
+        let problems =
+            read("from = 'x'\nprogram = 3\n\nwith = [\n  'tzdata',\n  true,\n]\nusr = 7\n").unwrap_err();
+        let found: Vec<(i32, &str)> =
+            problems.iter().map(|problem| (problem.lines.0, problem.text.as_str())).collect();
+        let expected = [
+            (
+                2,
+                "error[project-type]: `program` takes a string or a list of strings, not a number\n  \
+                    where: minimage.toml:2\n    fix: write `program = \"3\"`",
+            ),
+            (
+                6,
+                "error[project-type]: `with` takes a string or a list of strings, not a list with true or \
+                    false in it\n  where: minimage.toml:6\n    fix: write `\"true\"`",
+            ),
+            (
+                8,
+                "error[project-key]: there is no option `usr`\n  where: minimage.toml:8\n    fix: did you mean `user`?",
+            ),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -498,8 +498,8 @@ mod tests {
             let argument = name.to_ascii_uppercase().replace('-', "_");
             let takes = match takes {
                 Takes::Nothing => "`true` or `false`",
-                Takes::Many => "a list",
-                Takes::One | Takes::OneOrNothing | Takes::Words => "a word",
+                Takes::Many | Takes::Pairs => "a list",
+                Takes::One | Takes::Number | Takes::OneOrNothing | Takes::Words => "a word",
             };
             let expected = format!("| `{LABEL}{name}` | `{ARGUMENT}{argument}` | {takes} | ");
             let row = rows.next().unwrap_or_default();

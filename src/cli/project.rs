@@ -113,14 +113,18 @@ mod tests {
         // Global flags are known to a subcommand only when all is put together.
         command.build();
         let arguments = command.find_subcommand(COMMAND).unwrap().get_arguments();
+        let pairs = ["annotation", "env", "from", "label", "registry-mirror"];
+        let numbers = ["compression-level", "layers", "user"];
         let flag = |argument: &clap::Arg| {
             let name = argument.get_long().filter(|name| *name != "help")?.to_owned();
             let may_be_bare = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
             let takes = match argument.get_action() {
+                ArgAction::Append if pairs.contains(&name.as_str()) => Takes::Pairs,
                 ArgAction::Append => Takes::Many,
                 ArgAction::Set if argument.get_value_delimiter().is_some() => Takes::Many,
                 ArgAction::Set if may_be_bare => Takes::OneOrNothing,
                 ArgAction::Set if ["cmd", "entrypoint"].contains(&name.as_str()) => Takes::Words,
+                ArgAction::Set if numbers.contains(&name.as_str()) => Takes::Number,
                 ArgAction::Set => Takes::One,
                 _ => Takes::Nothing,
             };
