@@ -112,7 +112,8 @@ pub fn set(choices: &mut Choices, name: &str, value: &str) -> Result<(), OptionE
 pub fn unknown(name: &str, flags: impl Iterator<Item = Flag>) -> OptionError {
     let mut known: Vec<String> = flags.map(|flag| flag.name).collect();
     known.sort_unstable();
-    let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+    // All of them are in small letters.
+    let nearest = nearest(&name.to_ascii_lowercase(), known.iter().map(String::as_str)).map(str::to_owned);
     OptionError::Unknown { name: name.to_owned(), nearest, known }
 }
 

@@ -9,6 +9,7 @@ use minimage::roots::{Keep, Origin, Root};
 use minimage::spec::Search;
 
 use crate::closure::Blamed;
+use crate::exec_form;
 use crate::place::Difference;
 use crate::request::{Request, Stage, StageKind};
 
@@ -37,7 +38,10 @@ impl Advice<'_> {
         let explanation = match (self.difference(problem)?, problem) {
             (Some(difference), problem) => self.clash(problem, difference),
             (None, Problem::ProgramNotFound { root, .. }) => {
-                self.with_fixes(wrong.explanation.clone(), self.program(root)?)
+                match exec_form::slip(root, &self.request.variables) {
+                    Some(slip) => slip,
+                    None => self.with_fixes(wrong.explanation.clone(), self.program(root)?),
+                }
             }
             (None, Problem::UnknownAccount { kind, name, choice, .. })
                 if choice.as_ref().is_some_and(|choice| choice.name == "user") =>
@@ -267,6 +271,32 @@ mod tests {
             let expected = "9: error[program-not-found]: `CMD [\"curl\"]` (Dockerfile:9) is not in the target\n    \
                 why: looked in `/usr/bin`\n";
             assert_eq!(image(&request, &target, &[&stage]), format!("{expected}{fixes}"));
+        }
+    }
+
+    #[test]
+    fn a_command_that_no_program_can_be_meant_by_is_told_as_that() {
+        let stage = tree("stage build", &format!("{LOADER}/usr/bin/app elf\n/usr/bin/jq elf\n"));
+        let target = tree("the target", &format!("{LOADER}/usr/bin/app elf\n/usr/bin/jq elf\n"));
+        let said = |line: &str, program: &str| {
+            let copies = vec![copied(0, "/usr/bin/app", "/usr/bin/app")];
+            image(&collection(&["build"], copies, line, program), &target, &[&stage])
+        };
+        for (line, program, expected) in [
+            (
+                "ENTRYPOINT [\"jq -n 1\"]",
+                "jq -n 1",
+                "`jq -n 1` is the name of one program: in brackets, each word has quotes of its own\n  \
+                    where: `ENTRYPOINT [\"jq -n 1\"]` (Dockerfile:9)\n    fix: write `ENTRYPOINT [\"jq\", \"-n\", \"1\"]`",
+            ),
+            (
+                "CMD [\"\"]",
+                "",
+                "the name of the program is empty\n  where: `CMD [\"\"]` (Dockerfile:9)\n    \
+                    fix: write `CMD [\"PROGRAM\", \"ARGUMENT\"]`, or `CMD []` for none",
+            ),
+        ] {
+            assert_eq!(said(line, program), format!("9: error[exec-form]: {expected}"));
         }
     }
 

@@ -58,21 +58,21 @@ impl ImageConfig {
         parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
     }
 
-    /// Takes the labels that are for us, without their prefix, in the order of their names.
+    /// Takes the labels that are for us, whatever letters their prefix is in, in the order of their names.
     pub(crate) fn take_settings(&mut self) -> Vec<(String, String)> {
         let Some(Value::Object(config)) = self.0.get_mut("config") else { return Vec::new() };
         let Some(Value::Object(labels)) = config.get_mut("Labels") else { return Vec::new() };
+        let is_ours =
+            |name: &str| name.get(..LABEL.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(LABEL));
         let (ours, theirs) =
-            std::mem::take(labels).into_iter().partition::<Vec<_>, _>(|(name, _)| name.starts_with(LABEL));
+            std::mem::take(labels).into_iter().partition::<Vec<_>, _>(|(name, _)| is_ours(name));
         if theirs.is_empty() {
             config.remove("Labels");
         } else {
             labels.extend(theirs);
         }
-        let setting = |(name, value): (String, Value)| {
-            (name[LABEL.len()..].to_owned(), value.as_str().unwrap_or_default().to_owned())
-        };
-        ours.into_iter().map(setting).collect()
+        let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
+        ours.into_iter().map(|(name, value)| (name, text(value))).collect()
     }
 
     /// Returns who the image runs as, if that is not root, and where `instructions` say so.
@@ -248,11 +248,12 @@ mod tests {
     #[test]
     fn labels_of_ours_are_taken_out() {
         let mut config =
-            config(json!({ "Labels": { "minimage.mode": "off", "a": "b", "minimage.with": "tzdata" } }));
+            config(json!({ "Labels": { "minimage.mode": "off", "a": "b", "Minimage.with": "tzdata" } }));
         let settings = config.take_settings();
         assert_eq!(
             settings,
-            [("mode", "off"), ("with", "tzdata")].map(|(a, b)| (a.to_owned(), b.to_owned()))
+            [("Minimage.with", "tzdata"), ("minimage.mode", "off")]
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
         );
         assert_eq!(config.runtime("Labels"), Some(&json!({ "a": "b" })));
         assert!(config.take_settings().is_empty());

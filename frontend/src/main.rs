@@ -14,6 +14,7 @@ mod blame;
 mod config;
 mod build;
 mod context;
+mod exec_form;
 mod project;
 mod serve;
 mod expand;

@@ -125,7 +125,7 @@ pub(crate) struct Wrong {
 }
 
 /// Returns what the build arguments and the `# syntax` line say, and where `instructions` have it; `labels` are those of
-/// the image without their prefix. A later one wins: labels are of the build file, arguments of this build.
+/// the image that are for us. A later one wins: labels are of the build file, arguments of this build.
 pub(crate) fn given(
     options: &Options,
     labels: Vec<(String, String)>,
@@ -151,10 +151,14 @@ pub(crate) fn given(
         };
         all.push(given(&name, value, Written::Syntax, spelled, lines));
     }
-    for (name, value) in labels {
-        let lines = instructions.label(&format!("{LABEL}{name}"));
-        let spelled = Spelling::Labels.of(&Choice::new(&name, shown(&value)));
-        all.push(given(&name, value, Written::Label, spelled, lines));
+    for (label, value) in labels {
+        let lines = instructions.label(&label);
+        // One with other letters in its prefix has no option.
+        let name = label.strip_prefix(LABEL).unwrap_or(&label);
+        let bare = label.get(LABEL.len()..).unwrap_or_default();
+        let spelled = Spelling::Labels.of(&Choice::new(bare, shown(&value)));
+        let spelled = spelled.replacen(&format!("{LABEL}{bare}"), &label, 1);
+        all.push(given(name, value, Written::Label, spelled, lines));
     }
     let client = format!("build-arg:{ARGUMENT}");
     let client: Vec<(&str, &str)> = options.with_prefix(&client).collect();
@@ -242,7 +246,7 @@ impl Settings {
         let Given { name, value, place, .. } = given;
         let bad = |expected| Err(OptionError::Value { name: name.clone(), value: value.clone(), expected });
         if !flags().any(|flag| flag.name == *name) {
-            return Err(options::unknown(name, flags()));
+            return Err(unknown(name));
         }
         // Nobody says what variables are.
         if *place == Written::Default && value.contains('$') {
@@ -314,6 +318,12 @@ impl Settings {
     }
 }
 
+/// Returns that there is no option `name`, which may be all of a label's name.
+fn unknown(name: &str) -> OptionError {
+    let prefix = if name.to_ascii_lowercase().starts_with(LABEL) { LABEL } else { "" };
+    options::unknown(name, flags().map(|flag| Flag { name: format!("{prefix}{}", flag.name), ..flag }))
+}
+
 /// Returns the patterns that an option is `given`.
 fn patterns(given: &Given) -> Result<Vec<Glob>, OptionError> {
     options::patterns(&given.value).map_err(|expected| OptionError::Value {
@@ -339,7 +349,8 @@ mod tests {
             (format!("BUILDKIT_FRONTEND_OPT_{index}").into(), format!("{key}={value}").into())
         });
         let options = Options::read(variables);
-        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let label = |name: &str| if name.contains('.') { name.to_owned() } else { format!("{LABEL}{name}") };
+        let labels = labels.iter().map(|(name, value)| (label(name), (*value).to_owned())).collect();
         let file = SourceInfo { data: file.as_bytes().to_vec(), ..SourceInfo::default() };
         Settings::of(given(&options, labels, &Instructions::of(Some(&file), None))).map_err(|wrong| {
             let text = |Wrong { given, explanation }: &Wrong| {
@@ -470,6 +481,30 @@ mod tests {
                     where: `--with locale`\n    fix: write `--with locale=NAME`",
                 "0 `--build-arg MINIMAGE_WITH=locale,tzdaat`: error[unknown-rule]: there is no rule called `tzdaat`\n  \
                     where: `--with tzdaat`\n    fix: did you mean `tzdata`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn labels_in_other_letters_are_slips() {
+        let file = "FROM x\nLABEL Minimage.with=shell\nLABEL minimage.WITH=shell a=b\n";
+        let labels = [("Minimage.with", "shell"), ("MINIMAGE.Wiht", "a b"), ("WITH", "shell")];
+        let start = "error[unknown-option]: there is no option";
+        assert_eq!(
+            settings(&[], &labels, file).unwrap_err(),
+            [
+                format!(
+                    "2 `LABEL Minimage.with=shell` (Dockerfile:2): {start} `Minimage.with`\n    \
+                        fix: did you mean `minimage.with`?"
+                ),
+                format!(
+                    "0 `LABEL MINIMAGE.Wiht=\"a b\"` of an image that this one is built on: {start} `MINIMAGE.Wiht`\n    \
+                        fix: did you mean `minimage.with`?"
+                ),
+                format!(
+                    "3 `LABEL minimage.WITH=shell a=b` (Dockerfile:3): {start} `WITH`\n    \
+                        fix: did you mean `with`?"
+                ),
             ]
         );
     }
