@@ -9,6 +9,7 @@ use crate::instructions::Instructions;
 use crate::proto::Platform;
 use crate::request::{Asked, What};
 use crate::settings::{Given, LABEL, Written};
+use crate::variables::Variables;
 
 /// Why a config cannot be used.
 #[derive(Debug, Error)]
@@ -103,16 +104,23 @@ impl ImageConfig {
 
     /// Returns the names of the variables of the environment.
     pub(crate) fn variables(&self) -> Vec<String> {
-        let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
-        self.words("Env").iter().map(name).collect()
+        self.environment().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Returns the variables of the environment, with their values.
+    pub(crate) fn environment(&self) -> Variables {
+        let pair = |variable: &String| {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            (name.to_owned(), value.to_owned())
+        };
+        self.words("Env").iter().map(pair).collect()
     }
 
     /// Returns the variables of the environment by which loaders find libraries.
-    pub(crate) fn loader_variables(&self) -> Vec<(String, String)> {
-        let environment = self.words("Env");
-        let variables = environment.iter().filter_map(|variable| variable.split_once('='));
-        let of_loader = variables.filter(|(name, _)| Search::VARIABLES.contains(name));
-        of_loader.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    pub(crate) fn loader_variables(&self) -> Variables {
+        let mut variables = self.environment();
+        variables.retain(|(name, _)| Search::VARIABLES.contains(&name.as_str()));
+        variables
     }
 
     /// Returns where the program `word` is looked for: a relative path counts from the working directory.

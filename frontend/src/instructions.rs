@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::proto::SourceInfo;
-use crate::variables::{Variables, expanded};
+use crate::variables::{Unset, Variables, expanded};
 
 /// The instructions of a build file, so far as messages need them: where each starts and ends, and in which stage.
 pub(crate) struct Instructions<'a> {
@@ -17,6 +17,16 @@ pub(crate) struct Instructions<'a> {
     all_stages: Vec<Stage>,
     /// The stage that the image is of, and those that it is built on, by the places of their instructions.
     stages: Vec<Range<usize>>,
+    build: Known<'a>,
+}
+
+/// The variables that a build knows from elsewhere.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Known<'a> {
+    /// What the client says of arguments, and what the stock frontend says of platforms.
+    pub(crate) given: &'a [(String, String)],
+    /// The environment of the image.
+    pub(crate) environment: &'a [(String, String)],
 }
 
 /// One stage.
@@ -43,21 +53,18 @@ impl Instruction<'_> {
 impl<'a> Instructions<'a> {
     /// Returns the instructions of `file`, of which the stage `target` is built; the last one, if there is none.
     pub(crate) fn of(file: Option<&'a SourceInfo>, target: Option<&str>) -> Self {
-        Self::of_build(file, target, &[])
+        Self::of_build(file, target, Known::default())
     }
 
-    /// Returns the same for a build with the variables `given`, which count more than what the file has for them.
-    pub(crate) fn of_build(
-        file: Option<&'a SourceInfo>,
-        target: Option<&str>,
-        given: &[(String, String)],
-    ) -> Self {
+    /// Returns the same for a `build`, whose arguments count more than what the file has for them.
+    pub(crate) fn of_build(file: Option<&'a SourceInfo>, target: Option<&str>, build: Known<'a>) -> Self {
         let text = file.and_then(|file| std::str::from_utf8(&file.data).ok()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let escape = escape(&lines);
         let instructions = instructions(&lines, escape);
-        let mut read = Self { lines, escape, instructions, all_stages: Vec::new(), stages: Vec::new() };
-        read.all_stages = read.stages(&read.variables(given));
+        let (all_stages, stages) = (Vec::new(), Vec::new());
+        let mut read = Self { lines, escape, instructions, all_stages, stages, build };
+        read.all_stages = read.stages(&read.variables());
         let target = target.filter(|target| !target.is_empty());
         let target = match target {
             Some(target) => read.stage(target, read.all_stages.len()),
@@ -69,28 +76,32 @@ impl<'a> Instructions<'a> {
         read
     }
 
-    /// Returns the variables that `FROM` knows: those `given`, as far as they are declared before all stages, and what the
-    /// file has for the others.
-    fn variables(&self, given: &[(String, String)]) -> Variables {
+    /// Returns the variables that `FROM` knows: those of the client, as far as they are declared before all stages, and what
+    /// the file has for the others.
+    fn variables(&self) -> Variables {
         // Those of the platform need no declaration.
         let is_of_platform = |(name, _): &&(String, String)| {
             name.starts_with("TARGET") || name.starts_with("BUILD") && !name.starts_with("BUILDKIT_")
         };
-        let mut known: Variables = given.iter().filter(is_of_platform).cloned().collect();
+        let mut known: Variables = self.build.given.iter().filter(is_of_platform).cloned().collect();
         let before = self.instructions.iter().take_while(|instruction| !instruction.is("FROM"));
         for instruction in before.filter(|instruction| instruction.is("ARG")) {
-            for word in split(&self.body(instruction)) {
+            for word in pieces(&self.body(instruction)) {
                 let (name, default) = match word.split_once('=') {
-                    Some((name, default)) => (name, expanded(default, &known)),
-                    None => (word.as_str(), None),
+                    Some((name, default)) => (name, expanded(default, &known, Unset::Empty)),
+                    None => (word, None),
                 };
-                let said = given.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-                if let Some(value) = said.or(default) {
+                if let Some(value) = self.given(name).or(default) {
                     known.insert(0, (name.to_owned(), value));
                 }
             }
         }
         known
+    }
+
+    /// Returns the value that the client gives the build argument `name`.
+    fn given(&self, name: &str) -> Option<String> {
+        self.build.given.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
     /// Returns the stages, whose bases are named with `variables`.
@@ -101,7 +112,7 @@ impl<'a> Instructions<'a> {
         for (number, start) in starts.iter().enumerate() {
             let words = self.instructions[*start].words.iter().skip(1);
             let mut words = words.filter(|word| !word.starts_with("--"));
-            let base = words.next().and_then(|word| expanded(word.trim_matches(['"', '\'']), variables));
+            let base = words.next().and_then(|word| expanded(word, variables, Unset::Empty));
             let name = words.nth(1).map(|name| (*name).to_owned());
             let end = starts.get(number + 1).copied().unwrap_or(self.instructions.len());
             let base = base.and_then(|base| named(&stages, &base));
@@ -114,6 +125,21 @@ impl<'a> Instructions<'a> {
     fn stage(&self, name: &str, before: usize) -> Option<usize> {
         let before = self.all_stages.get(..before)?;
         named(before, name).or(name.parse().ok().filter(|number| *number < before.len()))
+    }
+
+    /// Returns whether there is a stage `name`, or one of this number.
+    pub(crate) fn has_stage(&self, name: &str) -> bool {
+        self.stage(name, self.all_stages.len()).is_some()
+    }
+
+    /// Returns what each stage is called, or its number if it has no name, and where it begins.
+    pub(crate) fn stage_names(&self) -> Vec<(String, (i32, i32))> {
+        let name = |(at, stage): (usize, &Stage)| {
+            let lines = self.instructions.get(stage.instructions.start).map(|from| from.lines);
+            let lines = lines.map_or((0, 0), |(first, last)| (number(first), number(last)));
+            (stage.name.clone().unwrap_or_else(|| at.to_string()), lines)
+        };
+        self.all_stages.iter().enumerate().map(name).collect()
     }
 
     /// Returns the labels whose names begin with `prefix` of stages that things are only copied from: where each is, and
@@ -188,22 +214,81 @@ impl<'a> Instructions<'a> {
         comments.position(is_meant).map(|index| (number(index), number(index))).unwrap_or_default()
     }
 
-    /// Returns the build arguments that the target or all stages have a default for, with that: the one that counts.
+    /// Returns the build arguments that the target or all stages have a default for, with that: the one that counts, with
+    /// the variables in it, unless one is unknown.
     pub(crate) fn defaults(&self) -> Vec<(String, String)> {
-        let mut found: Vec<(String, String)> = Vec::new();
-        for scope in self.scopes() {
-            let instructions = self.instructions.get(scope).into_iter().flatten().rev();
-            for instruction in instructions.filter(|instruction| instruction.is("ARG")) {
-                for word in split(&self.body(instruction)).iter().rev() {
-                    if let Some((name, value)) = word.split_once('=')
-                        && !found.iter().any(|(known, _)| known == name)
-                    {
-                        found.push((name.to_owned(), value.to_owned()));
+        let mut found: Variables = Vec::new();
+        let of_all = self.variables();
+        // Those of the image that it is built on, whatever that is.
+        let is_of_file = |name: &str| {
+            let set = self.instructions.iter().filter(|instruction| instruction.is("ENV"));
+            set.flat_map(|instruction| self.environment(instruction)).any(|(known, _)| known == name)
+        };
+        let inherited = self.build.environment.iter().filter(|(name, _)| !is_of_file(name)).cloned();
+        let mut environment: Variables = inherited.collect();
+        let mut arguments = Variables::new();
+        let scopes: Vec<Range<usize>> = self.scopes().collect();
+        for (index, scope) in scopes.into_iter().rev().enumerate() {
+            for instruction in self.instructions.get(scope).into_iter().flatten() {
+                if instruction.is("ENV") {
+                    for (name, value) in self.environment(instruction) {
+                        let known = [environment.as_slice(), &arguments].concat();
+                        environment.retain(|(known, _)| *known != name);
+                        let value = expanded(&value, &known, Unset::Empty);
+                        environment.extend(value.map(|value| (name, value)));
+                    }
+                }
+                if !instruction.is("ARG") {
+                    continue;
+                }
+                for word in pieces(&self.body(instruction)) {
+                    let known = [environment.as_slice(), &arguments].concat();
+                    let (name, value) = match word.split_once('=') {
+                        Some((name, default)) => {
+                            let value = expanded(default, &known, Unset::Forgotten);
+                            found
+                                .push((name.to_owned(), value.clone().unwrap_or_else(|| default.to_owned())));
+                            (name, value)
+                        }
+                        None => {
+                            let of_all = of_all.iter().find(|(known, _)| known == word);
+                            (word, of_all.map(|(_, value)| value.clone()))
+                        }
+                    };
+                    if let Some(value) = self.given(name).or(value) {
+                        arguments.insert(0, (name.to_owned(), value));
                     }
                 }
             }
+            if index == 0 {
+                // A stage knows those before all stages only if it declares them.
+                arguments.clear();
+            }
         }
-        found
+        found.reverse();
+        let mut named: Vec<(String, String)> = Vec::new();
+        for (name, value) in found {
+            if !named.iter().any(|(known, _)| *known == name) {
+                named.push((name, value));
+            }
+        }
+        named
+    }
+
+    /// Returns what the ENV `instruction` sets, with quotes and variables.
+    fn environment(&self, instruction: &Instruction<'_>) -> Variables {
+        let body = self.body(instruction);
+        let words = pieces(&body);
+        let pair =
+            |word: &&str| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        match words.first() {
+            // `ENV NAME VALUE`, as it was once.
+            Some(name) if !name.contains('=') => {
+                let value = body.trim_start().strip_prefix(name).unwrap_or_default().trim();
+                vec![((*name).to_owned(), value.to_owned())]
+            }
+            _ => words.iter().filter_map(pair).collect(),
+        }
     }
 
     /// Returns where arguments of the target are declared, what counts most first: its stages, and before all of them.
@@ -319,24 +404,40 @@ fn named(stages: &[Stage], name: &str) -> Option<usize> {
     stages.iter().rposition(is_named)
 }
 
-/// Splits at blanks outside of quotes.
+/// Splits at blanks outside of quotes, which are taken away.
 pub(crate) fn split(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
+    pieces(text).into_iter().map(unquoted).collect()
+}
+
+/// Splits at blanks outside of quotes.
+fn pieces(text: &str) -> Vec<&str> {
     let mut quote = None;
-    for letter in text.chars() {
+    let is_between = |letter: char| {
         match quote {
             Some(open) if letter == open => quote = None,
-            None if letter == '"' || letter == '\'' => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            None if letter.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
+            None if letter == '"' || letter == '\'' => quote = Some(letter),
+            _ => {}
         }
-    }
-    words.extend(word);
-    words
+        quote.is_none() && letter.is_whitespace()
+    };
+    text.split(is_between).filter(|piece| !piece.is_empty()).collect()
+}
+
+/// Returns `piece` without its quotes.
+fn unquoted(piece: &str) -> String {
+    let mut quote = None;
+    let is_part = |letter: &char| match quote {
+        Some(open) if *letter == open => {
+            quote = None;
+            false
+        }
+        None if *letter == '"' || *letter == '\'' => {
+            quote = Some(*letter);
+            false
+        }
+        _ => true,
+    };
+    piece.chars().filter(is_part).collect()
 }
 
 #[cfg(test)]
@@ -384,11 +485,48 @@ mod tests {
             ("b", variables(&[("TARGETARCH", "amd64")]), 0),
             ("4", variables(&[("UNKNOWN", "one")]), 0),
         ] {
-            let instructions = Instructions::of_build(Some(&file), Some(target), &given);
+            let known = Known { given: &given, environment: &[] };
+            let instructions = Instructions::of_build(Some(&file), Some(target), known);
             assert_eq!(instructions.last("USER").0, line, "{target} {given:?}");
         }
         let defaults = Instructions::of(Some(&file), Some("a")).defaults();
         assert!(defaults.contains(&("MINIMAGE_NSS".to_owned(), "1".to_owned())), "{defaults:?}");
+    }
+
+    #[test]
+    fn defaults_have_the_variables_that_are_known() {
+        let file = file(
+            "ARG GLOBAL=g\nARG MINIMAGE_WITH=$GLOBAL-all\nARG HIDDEN=h\nFROM x AS base\nARG OF_BASE=b TWO=2\n\
+            ENV ENV=\"e $OF_BASE\" OF_BASE=env\nARG GLOBAL\nARG MINIMAGE_A=\"${GLOBAL}, $ENV\"\nFROM base\n\
+            ARG PLAIN=1 UNSET\nARG MINIMAGE_B=$OF_BASE$TWO$PLAIN MINIMAGE_C='$PLAIN' MINIMAGE_D=$UNSET \\\n  \
+            MINIMAGE_E=${UNSET:-d} MINIMAGE_F=$HIDDEN MINIMAGE_G=${LATE-} MINIMAGE_H=$IMAGE MINIMAGE_I=$TARGETARCH\n\
+            ENV LATE late\nARG TARGETARCH\nARG MINIMAGE_J=${TARGETARCH}:$LATE\n",
+        );
+        let pairs = |pairs: &[(&str, &str)]| -> Variables {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let (given, environment) =
+            (pairs(&[("PLAIN", "p"), ("TARGETARCH", "arm64")]), pairs(&[("IMAGE", "i"), ("LATE", "image")]));
+        let known = Known { given: &given, environment: &environment };
+        let defaults = Instructions::of_build(Some(&file), None, known).defaults();
+        let found: Vec<(&str, &str)> = defaults
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix("MINIMAGE_")?, value.as_str())))
+            .collect();
+        let expected = [
+            ("J", "arm64:late"),
+            ("I", "$TARGETARCH"),
+            ("H", "i"),
+            ("G", ""),
+            ("F", "$HIDDEN"),
+            ("E", "d"),
+            ("D", "$UNSET"),
+            ("C", "$PLAIN"),
+            ("B", "env2p"),
+            ("A", "g, e b"),
+            ("WITH", "g-all"),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A build as the daemon asks for it -> its result: the stock frontend's, with our step on top.
 
-use minimage::explain::Spelling;
+use minimage::explain::{Explanation, Spelling};
+use minimage::nearest::nearest;
 use minimage::spec::Epoch;
 
 use crate::blame::{self, Said, lines, range};
@@ -8,7 +9,7 @@ use crate::build::{Build, Minimised, STOCK, ServeError, StockImage, Task, words}
 use crate::config::ImageConfig;
 use crate::context::{self, Context};
 use crate::gateway::Gateway;
-use crate::instructions::Instructions;
+use crate::instructions::{Instructions, Known};
 use crate::llb::{Graph, PartKind};
 use crate::options::Options;
 use crate::project;
@@ -29,8 +30,32 @@ pub(crate) fn build(gateway: &Gateway, options: &Options) -> Result<SolveResult,
         cache_imports: options.cache_imports(),
         inputs: build.inputs.definitions.clone(),
         ..SolveRequest::default()
-    })?;
-    if is_request { Ok(stock) } else { build.minimised(stock) }
+    });
+    match stock {
+        Ok(stock) if is_request => Ok(stock),
+        Ok(stock) => build.minimised(stock),
+        Err(error) => Err(build.no_target().unwrap_or_else(|| error.into())),
+    }
+}
+
+/// Returns what to say if `file` has no stage `target`, at the stages that it has.
+fn no_stage(target: &str, file: &SourceInfo) -> Option<Vec<Finding>> {
+    let instructions = Instructions::of(Some(file), None);
+    let stages = instructions.stage_names();
+    // Without any, something else is wrong.
+    if stages.is_empty() || instructions.has_stage(target) {
+        return None;
+    }
+    let names: Vec<&str> = stages.iter().map(|(name, _)| name.as_str()).collect();
+    let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let what = format!("{} has no stage called `{target}`", file.filename);
+    let explanation = Explanation::new("unknown-stage", what).at(format!("`--target {target}`"));
+    let explanation = match nearest(target, names) {
+        Some(name) => explanation.fix(format!("did you mean `{name}`?")),
+        None => explanation,
+    };
+    let text = explanation.fix(format!("there are {}", listed.join(", "))).to_string();
+    Some(stages.into_iter().map(|(_, lines)| Finding { lines, text: text.clone() }).collect())
 }
 
 /// Returns the error that says what is `wrong` with what is `given`.
@@ -76,8 +101,10 @@ impl Build<'_> {
         let mut warnings: Vec<Finding> = Vec::new();
         for image in &mut images {
             let file = image.graph.build_file();
-            let variables = self.variables(&image.config.platform());
-            let instructions = Instructions::of_build(file, self.options.value("target"), &variables);
+            let given = self.variables(&image.config.platform());
+            let environment = image.config.environment();
+            let known = Known { given: &given, environment: &environment };
+            let instructions = Instructions::of_build(file, self.options.value("target"), known);
             let given = settings::given(self.options, image.config.take_settings(), &instructions);
             let settings = Settings::of(given.clone());
             all.push(settings.map_err(|wrong| wrong_settings(wrong, given, file))?);
@@ -99,6 +126,15 @@ impl Build<'_> {
         let name = self.options.value("filename").unwrap_or("Dockerfile");
         let context = Context::of(self).ok()?;
         context::build_file(self, &context, name, "Dockerfile").ok()
+    }
+
+    /// Returns the error that says that the build file has no stage of the name that the client builds, if that is so. The
+    /// stock frontend says it without a line, for which daemons show the first.
+    fn no_target(&self) -> Option<ServeError> {
+        let target = self.options.value("target").filter(|target| !target.is_empty())?;
+        let file = self.build_file()?;
+        let findings = no_stage(target, &file)?;
+        Some(ServeError::Findings(Box::new(blame::status(&findings, Some(&file)))))
     }
 
     /// Returns what is left of one image.
@@ -164,8 +200,9 @@ impl Build<'_> {
         let mut stages = Stages::default();
         let mut roots = Vec::new();
         let file = graph.build_file();
-        let variables = self.variables(&config.platform());
-        let instructions = Instructions::of_build(file, self.options.value("target"), &variables);
+        let given = self.variables(&config.platform());
+        let known = Known { given: &given, environment: &[] };
+        let instructions = Instructions::of_build(file, self.options.value("target"), known);
         for part in target.parts {
             let lines = lines(&graph.ranges(&part.digest));
             let text =
@@ -256,6 +293,30 @@ impl Stages {
 mod tests {
     use super::*;
     use crate::settings::Written;
+
+    #[test]
+    fn a_target_that_is_no_stage_is_told_with_those_that_there_are() {
+        let text = "FROM x AS build\nFROM build\nFROM x \\\n  AS Tests\n";
+        let (filename, data) = ("Dockerfile".to_owned(), text.as_bytes().to_vec());
+        let file = SourceInfo { filename, data, ..SourceInfo::default() };
+        let said = |target: &str| no_stage(target, &file);
+        let all = [(1, 1), (2, 2), (3, 4)];
+        for (target, meant) in [("bulid", "did you mean `build`?"), ("nope", "")] {
+            let found = said(target).unwrap();
+            assert_eq!(found.iter().map(|finding| finding.lines).collect::<Vec<_>>(), all);
+            let meant = if meant.is_empty() { String::new() } else { format!("    fix: {meant}\n") };
+            let expected = format!(
+                "error[unknown-stage]: Dockerfile has no stage called `{target}`\n  where: `--target {target}`\n{meant}    \
+                    fix: there are `build`, `1`, `Tests`"
+            );
+            assert!(found.iter().all(|finding| finding.text == expected), "{found:?}");
+        }
+        for target in ["build", "TESTS", "2"] {
+            assert_eq!(said(target), None, "{target}");
+        }
+        assert!(said("3").is_some());
+        assert_eq!(no_stage("x", &SourceInfo { data: b"RUN x\n".to_vec(), ..file.clone() }), None);
+    }
 
     #[test]
     fn a_setting_that_is_not_in_the_file_is_named() {

@@ -16,30 +16,65 @@ pub(crate) fn of_platform(prefix: &str, platform: &Platform) -> Variables {
     parts.map(|(name, value)| (format!("{prefix}{name}"), value.to_owned())).into()
 }
 
-/// Returns `word` with variables as `variables` have them; of several of one name the first counts. `None` if that takes
-/// more than `$NAME`, `${NAME}` and `${NAME:-other}` with its kin.
-pub(crate) fn expanded(word: &str, variables: &[(String, String)]) -> Option<String> {
+/// What a variable without a value stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unset {
+    /// Nothing, as for the stock frontend.
+    Empty,
+    /// Something that somebody has forgotten to say.
+    Forgotten,
+}
+
+/// Returns `word` without its quotes, with variables as `variables` have them; of several of one name the first counts.
+/// `None` if that takes more than `$NAME`, `${NAME}` and `${NAME:-other}` with its kin, or what somebody has forgotten.
+pub(crate) fn expanded(word: &str, variables: &[(String, String)], unset: Unset) -> Option<String> {
     let mut text = String::new();
     let mut rest = word;
-    while let Some(at) = rest.find('$') {
-        text.push_str(rest.get(..at)?);
-        let after = rest.get(at + 1..)?;
-        let end = after.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-        rest = match after.strip_prefix('{') {
-            Some(inside) => {
-                let end = closing(inside)?;
-                text.push_str(&in_braces(inside.get(..end)?, variables)?);
-                inside.get(end + 1..)?
+    let mut quoted = false;
+    while let Some(letter) = rest.chars().next() {
+        let after = rest.get(letter.len_utf8()..)?;
+        rest = after;
+        match letter {
+            '"' => quoted = !quoted,
+            '\'' if !quoted => {
+                let (literal, end) = after.split_once('\'')?;
+                text.push_str(literal);
+                rest = end;
             }
-            None => {
-                let (name, rest) = after.split_at(end.unwrap_or(after.len()));
-                text.push_str(value(name, variables).unwrap_or_default());
-                rest
+            // Between quotes it escapes only what means something there.
+            '\\' if !quoted || after.starts_with(['"', '$', '\\']) => {
+                let escaped = after.chars().next()?;
+                text.push(escaped);
+                rest = after.get(escaped.len_utf8()..)?;
             }
-        };
+            '$' => {
+                let (value, end) = variable(after, variables, unset)?;
+                text.push_str(&value);
+                rest = end;
+            }
+            letter => text.push(letter),
+        }
     }
-    text.push_str(rest);
     Some(text)
+}
+
+/// Returns what the variable stands for that `text` begins with, and what follows it.
+fn variable<'a>(text: &'a str, variables: &[(String, String)], unset: Unset) -> Option<(String, &'a str)> {
+    if let Some(inside) = text.strip_prefix('{') {
+        let end = closing(inside)?;
+        return Some((in_braces(inside.get(..end)?, variables, unset)?, inside.get(end + 1..)?));
+    }
+    let end = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+    Some((set(value(name, variables), unset)?, rest))
+}
+
+/// Returns the value of a variable that has `value`.
+fn set(value: Option<&str>, unset: Unset) -> Option<String> {
+    match (value, unset) {
+        (None, Unset::Forgotten) => None,
+        (value, _) => Some(value.unwrap_or_default().to_owned()),
+    }
 }
 
 /// Returns where the brace is that closes the one before `text`.
@@ -59,7 +94,7 @@ fn closing(text: &str) -> Option<usize> {
 }
 
 /// Returns what `${text}` stands for.
-fn in_braces(text: &str, variables: &[(String, String)]) -> Option<String> {
+fn in_braces(text: &str, variables: &[(String, String)], unset: Unset) -> Option<String> {
     let end = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let (name, rest) = text.split_at(end.unwrap_or(text.len()));
     let known = value(name, variables);
@@ -69,9 +104,9 @@ fn in_braces(text: &str, variables: &[(String, String)]) -> Option<String> {
         None => (known, rest),
     };
     match (rest.chars().next(), known) {
-        (None, known) => Some(known.unwrap_or_default().to_owned()),
+        (None, known) => set(known, unset),
         (Some('-'), Some(known)) => Some(known.to_owned()),
-        (Some('-'), None) | (Some('+'), Some(_)) => expanded(rest.get(1..)?, variables),
+        (Some('-'), None) | (Some('+'), Some(_)) => expanded(rest.get(1..)?, variables, unset),
         (Some('+'), None) => Some(String::new()),
         _ => None,
     }
@@ -116,8 +151,21 @@ mod tests {
             ("${A:+set}${NONE:+set}", Some("set")),
             ("${A#a}", None),
             ("${A", None),
+            ("\"$A b\" '$A' \\$A", Some("a b $A $A")),
+            ("\"a\\n\\\"\\$A\"", Some("a\\n\"$A")),
+            ("'$A", None),
         ] {
-            assert_eq!(expanded(word, &variables).as_deref(), expected, "{word}");
+            assert_eq!(expanded(word, &variables, Unset::Empty).as_deref(), expected, "{word}");
+        }
+        for (word, expected) in [
+            ("$A$EMPTY", Some("a")),
+            ("$NONE", None),
+            ("${NONE}", None),
+            ("${NONE:-$NONE}", None),
+            ("${NONE:-d}${NONE+x}${EMPTY:-e}", Some("de")),
+            ("'$NONE'", Some("$NONE")),
+        ] {
+            assert_eq!(expanded(word, &variables, Unset::Forgotten).as_deref(), expected, "{word}");
         }
     }
 }

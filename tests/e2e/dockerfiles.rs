@@ -74,7 +74,7 @@ impl Broken {
     const OF_ITSELF: Self = Self { name: "", words: &[], lines: &[], message: "" };
 }
 
-const BROKEN: [Broken; 16] = [
+const BROKEN: [Broken; 19] = [
     Broken {
         name: "no-such-program",
         lines: &["6 | >>> ENTRYPOINT [\"/bin/bsah\"]"],
@@ -101,6 +101,35 @@ const BROKEN: [Broken; 16] = [
         message: "InvalidArgument: error[unknown-option]: there is no option `wiht`\n  \
             where: `LABEL minimage.wiht=\"tzdata\"` (Dockerfile:3)\n    fix: did you mean `with`?\n",
         ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "label-in-capitals",
+        lines: &["3 | >>> LABEL Minimage.with=tzdata"],
+        message: "InvalidArgument: error[unknown-option]: there is no option `Minimage.with`\n  \
+            where: `LABEL Minimage.with=tzdata` (Dockerfile:3)\n    fix: did you mean `minimage.with`?\n",
+        ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "words-in-brackets",
+        lines: &[
+            "3 | >>> HEALTHCHECK --interval=5s CMD [\"true -x\"]",
+            "4 | >>> ENTRYPOINT [\"$SHELL\", \"-c\", \"exit\"]",
+        ],
+        message: "InvalidArgument: error[exec-form]: `$SHELL` stays as it is: in brackets, no shell puts in variables\n  \
+            where: `ENTRYPOINT [\"$SHELL\", \"-c\", \"exit\"]` (Dockerfile:4)\n    \
+            why: the image has no variable `SHELL`; an `ARG` is for the build only\n    \
+            fix: write what `SHELL` stands for\n\
+            error[exec-form]: `true -x` is the name of one program: in brackets, each word has quotes of its own\n  \
+            where: `HEALTHCHECK --interval=5s CMD [\"true -x\"]` (Dockerfile:3)\n    \
+            fix: write `HEALTHCHECK --interval=5s CMD [\"true\", \"-x\"]`\n",
+        ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "no-such-target",
+        words: &["--opt", "target=bulid"],
+        lines: &["2 | >>> FROM debian:bookworm AS build", "3 | >>> FROM debian:bookworm"],
+        message: "InvalidArgument: error[unknown-stage]: Dockerfile has no stage called `bulid`\n  \
+            where: `--target bulid`\n    fix: did you mean `build`?\n    fix: there are `build`, `1`\n",
     },
     Broken {
         name: "wrong-rule",
