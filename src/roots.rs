@@ -46,6 +46,8 @@ pub enum Keep {
         /// Where it lands.
         to: RawPath,
     },
+    /// What login shells read: the program of this path or name is, or starts, one. It is not kept by this itself.
+    Login(RawPath),
 }
 
 impl Keep {
@@ -57,7 +59,8 @@ impl Keep {
             | Self::File(path)
             | Self::Script(path)
             | Self::Member(path)
-            | Self::Moved { path, .. } => Some(path),
+            | Self::Moved { path, .. }
+            | Self::Login(path) => Some(path),
             Self::Matching(_) => None,
         }
     }

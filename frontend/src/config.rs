@@ -139,14 +139,16 @@ impl ImageConfig {
     /// Returns what a command with `words` starts besides its own program.
     fn started(&self, words: &[impl AsRef<str>]) -> Vec<What> {
         let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-        let Started { programs, scripts } = shell::started(&words);
+        let Started { programs, scripts, logins } = shell::started(&words);
         let text = |word: Vec<u8>| String::from_utf8(word).ok();
         let programs = programs.into_iter().filter_map(text);
         let programs = programs.filter(|word| words.first() != Some(&word.as_str()));
         let programs = programs.map(|word| What::Command(self.in_workdir(&word)));
         // A shell looks for a script in its directory, whether or not the name has a slash.
         let script = |word: String| What::Script(self.file_in_workdir(&word));
-        programs.chain(scripts.into_iter().filter_map(text).map(script)).collect()
+        let scripts = scripts.into_iter().filter_map(text).map(script);
+        let logins = logins.into_iter().filter_map(text).map(|word| What::Login(self.in_workdir(&word)));
+        programs.chain(scripts).chain(logins).collect()
     }
 
     /// Returns the files that the arguments `words` of a program may name: `/etc/x.conf`, `--config=/etc/x.conf`, `app.py`.

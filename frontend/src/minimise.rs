@@ -512,6 +512,38 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn login_shells_find_what_they_read() {
+        let target = tree(
+            "target",
+            &format!(
+                "{LOADER}/usr/bin/bash elf\n/usr/bin/id elf\n/usr/bin/tr elf\n/usr/bin/su elf\n\
+                /etc/profile script \"[ `id -u` = 0 ]; none\"\n/etc/profile.d/a.sh script \"tr x\"\n/etc/profile.d/b.csh text x\n\
+                /etc/profile.d/c.sh text x mode=0600\n/home/x/.bash_profile text x\n/home/x/.bashrc text x\n\
+                /root/.profile text x\n/etc/passwd text root:x:0:0::/root:/bin/sh x:x:7:7::/home/x:/bin/bash\n\
+                /srv/a.sh script \"exec bash -l\"\n/srv/b.sh script \"exec su - x\"\n/srv/c.sh script \"bash x\"\n"
+            ),
+        );
+        let found = |roots: Vec<What>, user: Option<&str>| {
+            let user = user.map(|user| label("user", user, 9));
+            image(&Request { user, ..request(&[], roots) }, &target, &[])
+        };
+        let bash = What::Program("bash".to_owned());
+        let login = What::Login("bash".to_owned());
+        let everybody = "/etc/profile\n/etc/profile.d/a.sh\n/lib64\n";
+        let own = "/usr/bin/bash\n/usr/bin/id\n/usr/bin/tr";
+        assert_eq!(found(vec![bash.clone()], None), "/lib64\n/usr/bin/bash");
+        let as_root = found(vec![bash.clone(), login.clone()], None);
+        assert_eq!(as_root, format!("{everybody}/root/.profile\n{own}"));
+        let expected = format!("/etc/profile\n/etc/profile.d/a.sh\n/home/x/.bash_profile\n/lib64\n{own}");
+        assert_eq!(found(vec![bash, login], Some("x")), expected);
+        let script = |path: &str| found(vec![What::Script(path.to_owned())], None);
+        assert_eq!(script("/srv/a.sh"), format!("{everybody}/root/.profile\n/srv/a.sh\n{own}"));
+        let of_su = "/usr/bin/id\n/usr/bin/su\n/usr/bin/tr";
+        assert_eq!(script("/srv/b.sh"), format!("{everybody}/root/.profile\n/srv/b.sh\n{of_su}"));
+        assert_eq!(script("/srv/c.sh"), "/lib64\n/srv/c.sh\n/usr/bin/bash");
+    }
+
+    #[test]
     fn files_that_arguments_name_are_kept() {
         let target = tree(
             "target",

@@ -177,6 +177,7 @@ pub(crate) fn roots<'a>(
             let is_file = chase(target, &path)?.end.is_ok_and(|(_, node)| node.kind == Kind::File);
             is_file.then(|| keep(Keep::Member(path))).into_iter().collect()
         }
+        What::Login(path) => vec![keep(Keep::Login(RawPath::from(path.as_str())))],
         What::Word(_) | What::Command(_) | What::Script(_) => Vec::new(),
     };
     outcome.warnings.extend(left.warning(asked.lines));

@@ -112,6 +112,8 @@ pub(crate) enum What {
     Command(String),
     /// A file that a shell is told to read.
     Script(String),
+    /// A program that is a login shell, or starts one.
+    Login(String),
     /// An argument that may be the path of a file.
     Argument(String),
     /// A directory with what is in it, if it is there.

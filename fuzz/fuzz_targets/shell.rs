@@ -3,15 +3,17 @@
 //! - the words are sorted, each is there once, none is empty or holds a blank or NUL that could not be in a name.
 #![cfg_attr(fuzzing, no_main)]
 
-use minimage::formats::shell::command_words;
+use minimage::formats::shell::{Started, started_by};
 use minimage_fuzz::signature;
 
 minimage_fuzz::target!(check, seeds);
 
 fn check(bytes: &[u8]) -> u64 {
-    let words = command_words(bytes);
-    assert!(words.iter().all(|word| !word.is_empty()));
-    assert!(words.is_sorted() && words.windows(2).all(|pair| pair[0] != pair[1]));
+    let Started { programs: words, scripts, logins } = started_by(bytes);
+    for words in [&words, &scripts, &logins] {
+        assert!(words.iter().all(|word| !word.is_empty()));
+        assert!(words.is_sorted() && words.windows(2).all(|pair| pair[0] != pair[1]));
+    }
     let len = words.iter().map(Vec::len).sum();
     signature(&[words.len(), len, words.first().map_or(0, |word| word[0].into())])
 }

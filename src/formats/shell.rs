@@ -93,11 +93,11 @@ const CLOSERS: [&str; 3] = ["done", "fi", "}"];
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
 /// The arguments of `find` after which a command follows.
 const FINDERS_COMMANDS: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
-/// Returns the literal command words of `script`, each once, sorted. Names of functions that it defines are left out.
-pub fn command_words(script: &[u8]) -> Vec<Vec<u8>> {
+/// Returns what `script` starts.
+pub fn started_by(script: &[u8]) -> Started {
     let mut found = Found::default();
     found.read_all(Cow::Borrowed(script));
-    found.into_words()
+    found.into_started()
 }
 
 /// Returns whether `program`, a name or path, is that of a shell whose grammar is that of POSIX.
@@ -106,13 +106,15 @@ pub fn is_shell(program: &[u8]) -> bool {
     SHELLS.iter().any(|shell| shell.as_bytes() == name)
 }
 
-/// What a command starts.
+/// What commands start, by literal words: each once, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Started {
-    /// The programs, as [`command_words`] has them.
+    /// The programs, without functions of the script.
     pub programs: Vec<Vec<u8>>,
     /// The files that shells among them are to read.
     pub scripts: Vec<Vec<u8>>,
+    /// Those of the programs that are login shells, or start one.
+    pub logins: Vec<Vec<u8>>,
 }
 
 /// Returns what the command with these `words` starts, its own program too.
@@ -128,8 +130,7 @@ pub fn started(words: &[&str]) -> Started {
     }
     let lines = std::mem::take(&mut found.scripts);
     lines.into_iter().for_each(|line| found.read_all(Cow::Owned(line)));
-    let scripts = std::mem::take(&mut found.files).into_iter().collect();
-    Started { programs: found.into_words(), scripts }
+    found.into_started()
 }
 
 /// Where in a command the next word stands.
@@ -177,6 +178,10 @@ struct Found {
     commands: BTreeSet<Vec<u8>>,
     /// Files that other shells are to read.
     files: BTreeSet<Vec<u8>>,
+    /// The program whose arguments are read, if it can be a login shell or start one.
+    shell: Vec<u8>,
+    /// Those that are, or do.
+    logins: BTreeSet<Vec<u8>>,
     /// Scripts in words, for other shells and `eval`.
     scripts: Vec<Vec<u8>>,
     /// What `eval` was given so far.
@@ -211,9 +216,10 @@ impl Found {
         }
     }
 
-    fn into_words(self) -> Vec<Vec<u8>> {
-        let Self { words, functions, .. } = self;
-        words.into_iter().filter(|word| !functions.contains(word)).collect()
+    fn into_started(self) -> Started {
+        let Self { words, functions, files, logins, .. } = self;
+        let programs = words.into_iter().filter(|word| !functions.contains(word)).collect();
+        Started { programs, scripts: files.into_iter().collect(), logins: logins.into_iter().collect() }
     }
 
     /// Reads the script before `scanner`.
@@ -317,12 +323,17 @@ impl Found {
     fn read_argument(&mut self, runner: &'static Runner, count: usize, text: Option<&str>) -> Position {
         let after = Position::Runner(runner, count.saturating_add(1));
         match (runner.operand(count), text) {
-            (_, Some(text)) if text.starts_with('-') => match runner.option(text) {
-                Some((says, Some(value))) => self.read_value(says, runner, count, Some(value)),
-                Some((Says::Nothing, None)) => Position::Argument,
-                Some((says, None)) => Position::RunnerValue(says, runner, count),
-                None => Position::Runner(runner, count),
-            },
+            (_, Some(text)) if text.starts_with('-') => {
+                if runner.is_login(text) {
+                    self.logins.insert(self.shell.clone());
+                }
+                match runner.option(text) {
+                    Some((says, Some(value))) => self.read_value(says, runner, count, Some(value)),
+                    Some((Says::Nothing, None)) => Position::Argument,
+                    Some((says, None)) => Position::RunnerValue(says, runner, count),
+                    None => Position::Runner(runner, count),
+                }
+            }
             (Some(Operand::Any), _) | (Some(Operand::Root), Some("/")) => after,
             (Some(Operand::Root), _) | (None, None) => Position::Argument,
             // A variable of the environment.
@@ -355,6 +366,9 @@ impl Found {
     /// Reads an argument of a shell, after nothing but options.
     fn read_argument_of_shell(&mut self, text: &str) -> Position {
         let is_short = text.starts_with(['-', '+']) && !text.starts_with("--");
+        if text == "--login" || is_short && text.starts_with('-') && text.contains('l') {
+            self.logins.insert(self.shell.clone());
+        }
         match text {
             "--init-file" | "--rcfile" => Position::ShellValue,
             text if is_short && text.ends_with('o') => Position::ShellValue,
@@ -383,6 +397,7 @@ impl Found {
             return Position::Argument;
         }
         self.add(text);
+        self.shell = text.as_bytes().to_vec();
         match text.rsplit('/').next().unwrap_or(text) {
             "find" => Position::Finder,
             name if SHELLS.contains(&name) => Position::Shell,
@@ -518,7 +533,7 @@ mod tests {
             ),
             ("sh -c \"${RUN:-serve}\"; sh -c \"$RUN\"; sh -c", "serve sh"),
         ] {
-            let found = command_words(script.as_bytes());
+            let found = started_by(script.as_bytes()).programs;
             let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
             assert_eq!(found.join(" "), words, "{script}");
         }
@@ -545,11 +560,26 @@ mod tests {
             (&["sh", "-c"], "sh"),
             (&[], ""),
         ] {
-            let Started { programs, scripts } = super::started(words);
+            let Started { programs, scripts, .. } = super::started(words);
             let mut found: Vec<_> = programs.iter().map(|word| str::from_utf8(word).unwrap()).collect();
             found.push("<");
             found.extend(scripts.iter().map(|word| str::from_utf8(word).unwrap()));
             assert_eq!(found.join(" ").trim_matches([' ', '<']), started, "{words:?}");
+        }
+    }
+    #[test]
+    fn login_shells_are_those_that_are_told_to_be() {
+        for (script, logins) in [
+            ("bash -l; /bin/sh -lc 'ls -l'; dash --login x; ash -ec 'x' -l; ksh +l", "/bin/sh bash dash"),
+            ("bash -c 'sh -l' -l; bash -x --rcfile -l y; zsh -c l", "sh"),
+            ("su - x -c 'bash y'; runuser -lP x; sudo -iu x y", "runuser su sudo"),
+            ("su x -c 'z -l'; runuser x - -c y", "runuser"),
+            ("su x; runuser -g -l x; sudo -u -i x; exec env -i nice bash -el", "bash"),
+            ("login -l; ls -l", ""),
+        ] {
+            let found = started_by(script.as_bytes()).logins;
+            let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
+            assert_eq!(found.join(" "), logins, "{script}");
         }
     }
 }

@@ -275,6 +275,14 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// Returns where the user of the image is at home; `None` if nobody knows.
+    pub(super) fn home(&self) -> Result<Option<Vec<u8>>, ResolveError> {
+        let Some(run_as) = self.inputs.user else { return Ok(Some(b"/root".to_vec())) };
+        let accounts = self.accounts()?;
+        let home = accounts.user(&run_as.user).map(|user| user.home.clone());
+        Ok(home.filter(|home| home.starts_with(b"/")))
+    }
+
     /// Returns root, nobody, and the needed users that the source has a name for.
     fn image_users(&self, accounts: &Accounts, needed: &mut Needed) -> Vec<User> {
         let account = |name: &str, id: u32, home: &str, shell: &str| User {

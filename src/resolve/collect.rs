@@ -14,7 +14,8 @@ use super::resolver::Resolver;
 use super::{Circumstances, Hint, Inputs, Linkage, LoaderConfig, Privilege, scripts, versions};
 use crate::closure::{Cause, Closure, Content, Demand, Met};
 use crate::formats::elf::ElfError;
-use crate::formats::{directives, read_all, read_head, shell};
+use crate::formats::shell::{self, Started};
+use crate::formats::{directives, read_all, read_head};
 use crate::packages::RunTimeFiles;
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Kind, Node, Rootfs, RootfsError, chase};
@@ -46,6 +47,10 @@ pub(super) struct Collector<'a> {
     pub(super) named: HashSet<RootPath>,
     /// Their names, and those by which the user calls programs, once all roots are taken.
     pub(super) names: Rc<[Vec<u8>]>,
+    /// Where the user of the image is at home, once all roots are taken.
+    pub(super) home: Option<Vec<u8>>,
+    /// Programs that are login shells, or start one, and that rules have not seen.
+    pub(super) logins: BTreeSet<RootPath>,
     /// Scripts that wait for what runs them.
     pub(super) waiting: Vec<Waiting>,
     /// What counts as package data.
@@ -117,6 +122,8 @@ impl<'a> Collector<'a> {
             settled: HashSet::new(),
             named: HashSet::new(),
             names: Rc::default(),
+            home: None,
+            logins: BTreeSet::new(),
             waiting: Vec::new(),
             run_time_files: RunTimeFiles::embedded()?,
             done: HashSet::new(),
@@ -487,21 +494,51 @@ impl<'a> Collector<'a> {
 
     /// Takes the programs that the root script `path` runs by name, as far as they can be read from it.
     pub(super) fn take_command_words(&mut self, path: &RootPath, to: &RootPath) -> Result<(), ResolveError> {
+        let started = self.started_by(path)?;
+        for name in self.take_words(started.programs, to)? {
+            self.warn(format!("the script `{path}` runs `{name}`: not found"));
+        }
+        for name in started.logins {
+            self.note_login(&RawPath::new(name))?;
+        }
+        Ok(())
+    }
+
+    /// Returns what the script `path` starts.
+    pub(super) fn started_by(&mut self, path: &RootPath) -> Result<Started, ResolveError> {
         let file = self.rootfs().open(path)?;
         let text = read_head(&*file, shell::SCRIPT_MAX).map_err(|source| self.read_error(path, source))?;
         if file.size() > shell::SCRIPT_MAX {
             self.warn(format!("only the first MiB of the script `{path}` was searched for programs it runs"));
         }
-        for word in shell::command_words(&text) {
+        Ok(shell::started_by(&text))
+    }
+
+    /// Takes the programs that the script `by` runs by these `words`. Returns those that are not there.
+    pub(super) fn take_words(
+        &mut self,
+        words: Vec<Vec<u8>>,
+        by: &RootPath,
+    ) -> Result<Vec<RawPath>, ResolveError> {
+        let mut absent = Vec::new();
+        for word in words {
             let name = RawPath::new(word.as_slice());
             match self.resolver.program_path(&name)? {
                 Some(program) => {
-                    let cause = Cause::CommandWord { by: to.clone(), word };
+                    let cause = Cause::CommandWord { by: by.clone(), word };
                     // A depth of one: the words of a script that is run by a script are not followed.
                     self.take_program(Demand { path: program, cause }, Depth(1))?;
                 }
-                None => self.warn(format!("the script `{path}` runs `{name}`: not found")),
+                None => absent.push(name),
             }
+        }
+        Ok(absent)
+    }
+
+    /// Notes that the program called `name` is a login shell, or starts one, for the rules.
+    pub(super) fn note_login(&mut self, name: &RawPath) -> Result<(), ResolveError> {
+        if let Some(path) = self.resolver.program_path(name)? {
+            self.logins.extend(chase(self.rootfs(), &path)?.target());
         }
         Ok(())
     }

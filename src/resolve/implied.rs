@@ -17,7 +17,7 @@ use crate::glob::{Glob, escaped};
 use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Eyes, Kind, Node, chase, find};
 use crate::roots::Origin;
-use crate::rules::{Catalogue, Level, Pattern, Places, Reader, Rule, RuleError, Strength, Triggers};
+use crate::rules::{Catalogue, Level, Pattern, Places, Reader, Rule, RuleError, Start, Strength, Triggers};
 use crate::spec::{Selection, Suggested, With};
 
 /// Which rules have done what already.
@@ -136,6 +136,14 @@ impl Collector<'_> {
                 }
             }
         }
+        for path in std::mem::take(&mut self.logins) {
+            for (rule, wanted) in &rules {
+                if rule.when.starts == Some(Start::LoginShell) && self.closure.entry(&path).is_some() {
+                    let programs = self.programs_of(&path);
+                    self.fire(rule, *wanted, &Trigger { path: path.clone(), programs }, fired)?;
+                }
+            }
+        }
         let new: Vec<(RootPath, bool)> = self
             .closure
             .entries()
@@ -241,6 +249,9 @@ impl Collector<'_> {
             if strength == Strength::Required && found == 0 && !rule.implies.files.is_empty() {
                 self.miss_rule(rule, &cause);
             }
+            if rule.implies.reader == Some(Reader::Shell) {
+                self.take_words_of_files(rule, &places)?;
+            }
             for name in &rule.implies.programs {
                 self.take_rule_program(rule, strength, name, &cause)?;
             }
@@ -304,6 +315,23 @@ impl Collector<'_> {
             }
         }
         Ok(count)
+    }
+
+    /// Takes the programs that the files of `rule` run, which a shell reads, as far as they are there.
+    fn take_words_of_files(&mut self, rule: &Rule, places: &Places) -> Result<(), ResolveError> {
+        for pattern in &rule.implies.files {
+            for glob in pattern.globs(places)? {
+                for path in find(self.rootfs(), &glob, Eyes::Everybody)?.paths {
+                    if let Ok((real, Node { kind: Kind::File, .. })) = chase(self.rootfs(), &path)?.end
+                        && self.closure.entry(&real).is_some()
+                    {
+                        let words = self.started_by(&real)?.programs;
+                        self.take_words(words, &real)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Notes that the source has nothing of what `rule` must bring because of `cause`.
@@ -442,7 +470,7 @@ impl Collector<'_> {
             }
         }
         let own = own.and_then(RootPath::parent).map(|directory| directory.as_bytes().to_vec());
-        Places { lib, own, names: self.names.clone(), value: None }
+        Places { lib, own, names: self.names.clone(), home: self.home.clone(), value: None }
     }
 
     /// Takes what is at `path` because of `cause`, or puts it off if it is a script.

@@ -299,7 +299,8 @@ impl Problem {
             | Keep::File(_)
             | Keep::Script(_)
             | Keep::Member(_)
-            | Keep::Moved { .. } => (Vec::new(), None),
+            | Keep::Moved { .. }
+            | Keep::Login(_) => (Vec::new(), None),
         };
         Ok(Self::ProgramNotFound { root, searched, rootfs: rootfs.name().to_owned(), nearest })
     }

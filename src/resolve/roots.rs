@@ -33,6 +33,7 @@ impl Collector<'_> {
                 Keep::Script(path) => self.take_read_script(root, path)?,
                 Keep::Member(path) => self.take_member(root, path)?,
                 Keep::Moved { path, to } => self.take_moved(root, path, to)?,
+                Keep::Login(name) => self.note_login(name)?,
             }
         }
         // A program that is called by a link reads what is named after the link.
@@ -43,6 +44,7 @@ impl Collector<'_> {
         let names = self.named.iter().map(RootPath::file_name).chain(called);
         let names: BTreeSet<&[u8]> = names.collect();
         self.names = names.into_iter().map(<[u8]>::to_vec).collect();
+        self.home = self.home()?;
         Ok(programs)
     }
 

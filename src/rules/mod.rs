@@ -104,6 +104,15 @@ pub struct Triggers {
     pub directories: Vec<Glob>,
     /// A file of a package in the closure, by the package's name.
     pub packages: Vec<String>,
+    /// What a command in the closure, or of the image, starts.
+    pub starts: Option<Start>,
+}
+
+/// What commands can start that is no matter of files alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// A shell as if somebody had logged in: `bash -l`, `su - USER`.
+    LoginShell,
 }
 
 /// What a rule implies.
@@ -123,7 +132,7 @@ pub struct Implied {
     pub env: BTreeMap<String, String>,
     /// Users, by their names, as far as the source has them; with [places](Place) too.
     pub users: Vec<String>,
-    /// Who reads the file that triggered the rule for what it names.
+    /// Who reads the file that triggered the rule, or those that it implies, for what they name.
     pub reader: Option<Reader>,
 }
 
@@ -138,11 +147,13 @@ pub struct Directory {
     pub owner: String,
 }
 
-/// What reads a configuration file.
+/// What reads a file of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// `user www-data;`, `User www-data`, `user = mysql`: a line with the word `user` and a name.
     User,
+    /// A shell reads the files that the rule implies: the programs that they run are implied, too, if they are there.
+    Shell,
 }
 
 /// A place in a pattern that differs from closure to closure.
@@ -156,6 +167,8 @@ pub enum Place {
     Prefix,
     /// `{name}`: the name of a root program.
     Name,
+    /// `{home}`: the home of the image's user.
+    Home,
     /// `{value}`: what the user gave, as in `--with locale=de_DE.UTF-8`.
     Value,
     /// `{codeset}`: the same as `locale -a` spells it, `de_DE.utf8`.
@@ -352,6 +365,7 @@ impl Triggers {
             && self.paths.is_empty()
             && self.directories.is_empty()
             && self.packages.is_empty()
+            && self.starts.is_none()
     }
 }
 
@@ -364,6 +378,8 @@ pub struct Places {
     pub own: Option<Vec<u8>>,
     /// The names of the root programs.
     pub names: Rc<[Vec<u8>]>,
+    /// The home of the image's user.
+    pub home: Option<Vec<u8>>,
     /// What the user gave.
     pub value: Option<String>,
 }
@@ -376,6 +392,7 @@ impl Places {
             Place::Own => self.own.iter().cloned().collect(),
             Place::Prefix => self.own.iter().filter_map(|own| parent(own)).collect(),
             Place::Name => self.names.to_vec(),
+            Place::Home => self.home.iter().cloned().collect(),
             Place::Value => value.map(|value| value.as_bytes().to_vec()).into_iter().collect(),
             Place::Codeset => value.map(codeset).into_iter().collect(),
         }
@@ -396,11 +413,12 @@ fn codeset(locale: &str) -> Vec<u8> {
 }
 
 impl Pattern {
-    const PLACES: [(&str, Place); 6] = [
+    const PLACES: [(&str, Place); 7] = [
         ("{lib}", Place::Lib),
         ("{self}", Place::Own),
         ("{prefix}", Place::Prefix),
         ("{name}", Place::Name),
+        ("{home}", Place::Home),
         ("{value}", Place::Value),
         ("{codeset}", Place::Codeset),
     ];
@@ -473,6 +491,7 @@ mod tests {
                 lib: vec![b"/usr/lib".to_vec()],
                 own: Some(b"/usr/bin".to_vec()),
                 names: Rc::new([b"x".to_vec()]),
+                home: Some(b"/root".to_vec()),
                 value: Some("C.UTF-8".to_owned()),
             };
             for file in &rule.implies.files {
@@ -520,6 +539,7 @@ mod tests {
             lib: vec![b"/lib/x86_64-linux-gnu".to_vec(), b"/usr/lib".to_vec()],
             own: Some(b"/opt/a*b".to_vec()),
             names: Rc::default(),
+            home: Some(b"/home/x".to_vec()),
             value: Some("de_DE.UTF-8".to_owned()),
         };
         for (pattern, expected) in [
@@ -527,6 +547,7 @@ mod tests {
             ("{self}/x", vec!["/opt/a\\\\*b/x"]),
             ("{prefix}/x", vec!["/opt/x"]),
             ("/usr/lib/locale/{codeset}/**", vec!["/usr/lib/locale/de_DE.utf8/**"]),
+            ("{home}/.{a,b}", vec!["/home/x/.{a,b}"]),
             ("/l/{value}", vec!["/l/de_DE.UTF-8"]),
             ("/etc/pam.d/{name}", vec![]),
         ] {

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use super::{Directory, FileKind, Implied, Level, PARTS, Pattern, Places, Reader, Rule, Strength, Triggers};
+use super::{
+    Directory, FileKind, Implied, Level, PARTS, Pattern, Places, Reader, Rule, Start, Strength, Triggers,
+};
 use crate::explain::{Explain, Explanation, Failure};
 use crate::glob::{self, Glob, GlobError};
 use crate::path::RootPath;
@@ -130,6 +132,13 @@ struct WhenText {
     directory: Vec<Text>,
     #[serde(default)]
     package: Vec<Text>,
+    starts: Option<StartText>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum StartText {
+    LoginShell,
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -145,6 +154,7 @@ enum LevelText {
 #[serde(rename_all = "lowercase")]
 enum ReaderText {
     User,
+    Shell,
 }
 
 #[derive(Deserialize)]
@@ -254,6 +264,9 @@ impl RuleText {
             paths: faults.read(when.path, path_pattern),
             directories: faults.read(when.directory, path_pattern),
             packages: faults.read(when.package, name_pattern),
+            starts: when.starts.map(|start| match start {
+                StartText::LoginShell => Start::LoginShell,
+            }),
         };
         let of_triggers = [
             ("dlopen", self.dlopen.is_empty()),
@@ -293,6 +306,7 @@ impl RuleText {
                 users: faults.read(self.users, user),
                 reader: self.reader.map(|reader| match reader {
                     ReaderText::User => Reader::User,
+                    ReaderText::Shell => Reader::Shell,
                 }),
             },
             when,
@@ -358,6 +372,7 @@ fn file_pattern(text: &str, when: &Triggers) -> Result<Pattern, String> {
         lib: vec![b"/lib".to_vec()],
         own: Some(b"/bin".to_vec()),
         names: Rc::new([b"name".to_vec()]),
+        home: Some(b"/home".to_vec()),
         value: Some("value".to_owned()),
     };
     pattern.globs(&places).map_err(|error| error.to_string())?;
@@ -436,7 +451,7 @@ mod tests {
         "5: `/etc/[a` is no pattern for absolute paths: a bracket is not closed",
         "5: `/{self}` is beside the file that triggers the rule, and nothing does",
         "5: `etc` is no pattern for absolute paths: it does not start with a slash",
-        "5: `{libs}` in `/usr/share/{libs}/x` is no place; there are {lib}, {self}, {prefix}, {name}, {value}, {codeset}",
+        "5: `{libs}` in `/usr/share/{libs}/x` is no place; there are {lib}, {self}, {prefix}, {name}, {home}, {value}, {codeset}",
         "8: `directories` is of no use in a rule without `when`",
         "8: a rule needs an ID",
         "10: `string` says which objects, of those that `soname` or `imports` names",

@@ -8,6 +8,8 @@ pub(super) struct Runner {
     /// Its short options that take something, as getopt(3) has them: with `u:` the rest of the word or the next word, with
     /// `i::` the rest of the word.
     short: &'static str,
+    /// Those of its options that make a login shell of what it runs.
+    login: &'static [&'static str],
     /// Its long options that take the next word, unless their value follows a `=`.
     long: &'static [&'static str],
     /// Those of its options that say what it runs, or that it runs nothing.
@@ -33,6 +35,16 @@ pub(super) enum Says {
     Like(&'static Runner),
 }
 
+/// What an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    /// The rest of the word.
+    Rest,
+    /// The rest of the word, or else the next word.
+    Word,
+}
+
 /// What an argument before the command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operand {
@@ -53,7 +65,7 @@ pub(super) enum Then {
 
 /// Most of them: options without values, and then a command.
 const PLAIN: Runner =
-    Runner { names: &[], short: "", long: &[], says: &[], before: &[], then: Then::Command };
+    Runner { names: &[], short: "", login: &[], long: &[], says: &[], before: &[], then: Then::Command };
 
 /// `runuser --user USER COMMAND` (runuser(1)).
 const AS_USER: Runner = Runner { short: "g:G:w:", long: &["--group", "--supp-group"], ..PLAIN };
@@ -122,6 +134,7 @@ pub(super) static RUNNERS: [Runner; 27] = [
     Runner {
         names: &["runuser", "su"],
         short: "c:g:G:s:u:w:",
+        login: &["-", "-l", "--login"],
         long: &["--group", "--supp-group", "--whitelist-environment"],
         // `su` knows no other user than the one among its arguments.
         says: &[
@@ -189,6 +202,7 @@ pub(super) static RUNNERS: [Runner; 27] = [
     Runner {
         names: &["sudo"],
         short: "C:D:R:T:U:a:c:g:h:p:r:t:u:",
+        login: &["-i", "--login"],
         long: &[
             "--chdir",
             "--chroot",
@@ -253,17 +267,38 @@ impl Runner {
             let takes = self.long.contains(&name).then_some(Says::Value);
             return self.says(name).or(takes).map(|says| (says, value));
         }
-        for (at, letter) in word.char_indices().skip(1) {
-            let rest = word.get(at.saturating_add(letter.len_utf8())..).unwrap_or_default();
-            let takes = self.short.split_once(letter).map_or("", |(_, takes)| takes);
-            let value = (!rest.is_empty() || takes.starts_with("::")).then_some(rest);
+        self.letters(word).find_map(|(letter, rest, takes)| {
+            let value = (!rest.is_empty() || takes == Takes::Rest).then_some(rest);
             match self.says(&format!("-{letter}")) {
-                says if takes.starts_with(':') => return Some((says.unwrap_or(Says::Value), value)),
-                Some(says) => return Some((says, value)),
-                None => {}
+                says if takes != Takes::Nothing => Some((says.unwrap_or(Says::Value), value)),
+                says => says.map(|says| (says, value)),
             }
-        }
-        None
+        })
+    }
+
+    /// Returns whether the option, or one of the options, in `word` makes a login shell of what it runs.
+    pub(super) fn is_login(&self, word: &str) -> bool {
+        let has = |option: &str| self.login.contains(&option);
+        has(word)
+            || !word.starts_with("--") && self.letters(word).any(|(letter, ..)| has(&format!("-{letter}")))
+    }
+
+    /// Returns the short options in `word`, each with what follows it there and what it takes.
+    fn letters<'a>(&self, word: &'a str) -> impl Iterator<Item = (char, &'a str, Takes)> {
+        let takes = |letter| match self.short.split_once(letter) {
+            Some((_, after)) if after.starts_with("::") => Takes::Rest,
+            Some((_, after)) if after.starts_with(':') => Takes::Word,
+            _ => Takes::Nothing,
+        };
+        let mut rest = word.strip_prefix('-').unwrap_or_default().chars();
+        std::iter::from_fn(move || {
+            let letter = rest.next()?;
+            let (takes, after) = (takes(letter), rest.as_str());
+            if takes != Takes::Nothing {
+                rest = "".chars();
+            }
+            Some((letter, after, takes))
+        })
     }
 
     fn says(&self, option: &str) -> Option<Says> {
