@@ -122,10 +122,11 @@ pub(crate) fn closure_in_part(
     });
     let packages = packages::open(within.rootfs)?;
     let (mut lacking, mut absent) = (Vec::new(), Vec::new());
+    let all = all(roots);
     loop {
         let attempt =
             Attempt { within, packages: packages.as_deref(), wants, selection: &selection, user: None };
-        let wrong = match attempt.resolution(&all(roots))? {
+        let wrong = match attempt.resolution(&all)? {
             Ok(resolution) => return Ok(Ok(Part { resolution, lacking, absent })),
             Err(wrong) => wrong,
         };

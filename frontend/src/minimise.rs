@@ -18,7 +18,7 @@ use crate::application::{self, ApplicationError};
 use crate::blame::Said;
 use crate::closure::{Blamed, ClosureError, Part, Wants, Within, as_in_parts, closure, closure_in_part};
 use crate::expand;
-use crate::named::{Found, Trees, is_executable, roots};
+use crate::named::{Found, Trees, roots};
 use crate::place;
 use crate::request::{Asked, Finding, Outcome, Request, StageKind, What};
 use crate::settings::{Base, Given};
@@ -168,7 +168,9 @@ pub(crate) fn minimised<'a>(
             What::Script(_) => chase(&completed, &path)?.target().map(|_| Keep::Script(path)),
             what => match resolver.program_path(&path)? {
                 // It may as well be the name of a file, for the program whose argument it is.
-                Some(path) if matches!(what, What::Word(_)) && !is_executable(&completed, &path)? => None,
+                Some(path) if matches!(what, What::Word(_)) && !chase(&completed, &path)?.is_executable() => {
+                    None
+                }
                 path => path.map(|name| Keep::Program { name, to: None }),
             },
         };

@@ -211,19 +211,13 @@ fn script(rootfs: &dyn Rootfs, path: &RootPath) -> Result<Option<Script>, Rootfs
     }))
 }
 
-/// Returns whether `path` leads to a file that somebody may execute.
-pub(crate) fn is_executable(rootfs: &dyn Rootfs, path: &RawPath) -> Result<bool, RootfsError> {
-    let end = chase(rootfs, path)?.end;
-    Ok(end.is_ok_and(|(_, node)| node.kind == Kind::File && node.mode & 0o111 != 0))
-}
-
 /// Opens the file at `path` if somebody may execute it.
 fn executable<'a>(
     rootfs: &'a dyn Rootfs,
     path: &RootPath,
 ) -> Result<Option<Box<dyn ReadAt + 'a>>, RootfsError> {
     match rootfs.lookup(path)? {
-        Some(node) if node.kind == Kind::File && node.mode & 0o111 != 0 => rootfs.open(path).map(Some),
+        Some(node) if node.is_executable() => rootfs.open(path).map(Some),
         _ => Ok(None),
     }
 }

@@ -153,8 +153,7 @@ fn is_match(globs: &[Glob], path: &RootPath) -> bool {
 
 /// Returns whether the link at `path` leads to an executable file.
 fn is_program(rootfs: &dyn Rootfs, path: &RootPath) -> Result<bool, PackageError> {
-    let end = chase(rootfs, &path.to_raw()).map_err(of_rootfs(rootfs))?.end;
-    Ok(end.is_ok_and(|(_, node)| node.kind == Kind::File && node.mode & 0o111 != 0))
+    Ok(chase(rootfs, &path.to_raw()).map_err(of_rootfs(rootfs))?.is_executable())
 }
 
 #[cfg(test)]

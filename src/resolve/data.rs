@@ -10,7 +10,7 @@ use super::scripts;
 use crate::closure::Cause;
 use crate::packages::{self, PackageId};
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Kind, Node, chase};
+use crate::rootfs::chase;
 use crate::spec::PackageData;
 
 /// How the names of modules end, in languages whose interpreters programs have built in.
@@ -88,9 +88,8 @@ impl Collector<'_> {
     /// Returns whether `path` leads to something to start. Some libraries can be started too, and say by which name
     /// programs need them: they are there for those.
     fn is_program(&self, path: &RootPath) -> Result<bool, ResolveError> {
-        let is_executable = |node: &Node| node.kind == Kind::File && node.mode & 0o111 != 0;
         let end = chase(self.rootfs(), &path.to_raw())?.end.ok();
-        let Some((real, node)) = end.filter(|(_, node)| is_executable(node)) else { return Ok(false) };
+        let Some((real, node)) = end.filter(|(_, node)| node.is_executable()) else { return Ok(false) };
         Ok(self.resolver.object(&real, &node)?.map_or(true, |object| object.elf.soname.is_none()))
     }
 
@@ -111,7 +110,7 @@ impl Collector<'_> {
     /// Returns whether `path` is a program that something else interprets, and notes it for later.
     pub(super) fn puts_off(&mut self, path: &RawPath, cause: &Cause) -> Result<bool, ResolveError> {
         let Ok((real, node)) = chase(self.rootfs(), path)?.end else { return Ok(false) };
-        let is_program = node.kind == Kind::File && node.mode & 0o111 != 0 && node.is_public();
+        let is_program = node.is_executable() && node.is_public();
         if !is_program || self.closure.entry(&real).is_some() || self.resolver.object(&real, &node)?.is_ok() {
             return Ok(false);
         }

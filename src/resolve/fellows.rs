@@ -8,7 +8,7 @@ use super::problem::ResolveError;
 use crate::closure::{Cause, Demand};
 use crate::packages;
 use crate::path::{RawPath, RootPath};
-use crate::rootfs::{Kind, Node, chase};
+use crate::rootfs::{Node, chase};
 
 /// The numbers of users whom packages make when they are installed (login.defs(5), Debian Policy 9.2.2).
 const ALLOCATED: std::ops::Range<u32> = 100..1000;
@@ -99,7 +99,7 @@ impl Collector<'_> {
 
     /// Returns where the program is to which `path` leads, if it leads to one that everybody may run.
     fn program_at(&self, path: &RawPath) -> Result<Option<RootPath>, ResolveError> {
-        let is_program = |node: &Node| node.kind == Kind::File && node.mode & 0o111 != 0 && node.is_public();
+        let is_program = |node: &Node| node.is_executable() && node.is_public();
         let end = chase(self.rootfs(), path)?.end.ok();
         Ok(end.filter(|(_, node)| is_program(node)).map(|(real, _)| real))
     }

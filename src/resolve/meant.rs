@@ -26,10 +26,7 @@ pub(super) fn nearest_program(
     let directories: Vec<RawPath> =
         own.into_iter().chain(search.path.iter().cloned()).chain(search.workdir.clone()).collect();
     let last = name.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let is_program = |path: &RawPath| -> Result<bool, RootfsError> {
-        let end = chase(rootfs, path)?.end;
-        Ok(matches!(end, Ok((_, node)) if node.kind == Kind::File && node.mode & 0o111 != 0))
-    };
+    let is_program = |path: &RawPath| Ok(chase(rootfs, path)?.is_executable());
     for directory in &directories {
         let path = directory.join(last);
         if is_program(&path)? {
@@ -73,8 +70,7 @@ fn program_called(name: &[u8], rootfs: &dyn Rootfs) -> Option<RootPath> {
                 }
             } else if found == name
                 && let Ok(Some(node)) = rootfs.lookup(&path)
-                && node.kind == Kind::File
-                && node.mode & 0o111 != 0
+                && node.is_executable()
             {
                 return Some(path);
             }

@@ -105,7 +105,7 @@ impl<'a> Resolver<'a> {
             match chase(self.rootfs(), &path)?.end {
                 // By its path a file is asked for whatever it is: that is then reported, not passed over.
                 Ok(_) if has_slash => return Ok(Some(path)),
-                Ok((_, node)) if node.kind == Kind::File && node.mode & 0o111 != 0 => return Ok(Some(path)),
+                Ok((_, node)) if node.is_executable() => return Ok(Some(path)),
                 Err(absence)
                     if has_slash && !matches!(absence, Absence::NotFound | Absence::NotADirectory) =>
                 {

@@ -69,6 +69,11 @@ impl Chased {
     pub fn target(self) -> Option<RootPath> {
         self.end.ok().map(|(path, _)| path)
     }
+
+    /// Returns whether a regular file that somebody may execute is at the end.
+    pub fn is_executable(&self) -> bool {
+        matches!(&self.end, Ok((_, node)) if node.is_executable())
+    }
 }
 
 /// Walks `raw` from the top of `rootfs`, following links, the last one too. A relative path starts at the top.

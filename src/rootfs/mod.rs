@@ -86,6 +86,11 @@ impl Node {
         Self { kind: Kind::Link(target), mode: 0o777, ..Self::file(0) }
     }
 
+    /// Returns whether it is a regular file that somebody may execute.
+    pub fn is_executable(&self) -> bool {
+        self.kind == Kind::File && self.mode & 0o111 != 0
+    }
+
     /// Returns whether the kernel starts this file with the privileges of its owner, group or capabilities, which
     /// puts the loader into its secure mode (AT_SECURE of getauxval(3)).
     pub fn is_privileged(&self) -> bool {
