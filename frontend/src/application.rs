@@ -53,8 +53,8 @@ pub(crate) fn files(
             let Some(node) = target.lookup(&path)? else { continue };
             let is_kept = match node.kind {
                 Kind::Directory | Kind::Link(_) => true,
-                // Who may not make a file there gets an empty one to write to.
-                Kind::File => !is_volatile || node.size == 0 && node.uid != 0,
+                // Who may not make a file there gets an empty one to write to; and a log may be there to be followed.
+                Kind::File => !is_volatile || node.size == 0 && (node.uid != 0 || is_log(&path)),
                 Kind::Special(_) => !is_volatile,
             };
             if is_kept && !is_same(base, target, &path)? {
@@ -67,6 +67,10 @@ pub(crate) fn files(
     }
     found.paths.sort();
     Ok(found)
+}
+
+fn is_log(path: &RootPath) -> bool {
+    path.as_bytes().starts_with(b"/var/log/")
 }
 
 /// Returns whether `base` has the same at `path` as `target`.
@@ -126,7 +130,8 @@ mod tests {
                 ("/var/log/x.log", "volatile"),
                 ("/var/log/app/y.log", "volatile"),
                 ("/var/log/app/z.log", "-> /dev/stdout"),
-                ("/var/log/app/empty", ""),
+                ("/var/log/app/followed", ""),
+                ("/var/cache/empty", ""),
                 ("/var/tmp/made/file", "volatile"),
                 (
                     "/var/lib/dpkg/status",
@@ -149,8 +154,10 @@ mod tests {
                 "/app/main.py",
                 "/etc/motd",
                 "/l",
+                "/var/cache",
                 "/var/log",
                 "/var/log/app",
+                "/var/log/app/followed",
                 "/var/log/app/of-somebody",
                 "/var/log/app/z.log"
             ]
@@ -164,8 +171,10 @@ mod tests {
                 "/etc/motd",
                 "/l",
                 "/usr/bin/tool",
+                "/var/cache",
                 "/var/log",
                 "/var/log/app",
+                "/var/log/app/followed",
                 "/var/log/app/of-somebody",
                 "/var/log/app/z.log"
             ]

@@ -5,9 +5,10 @@ use minimage::spec::{Epoch, STANDARD_PATH, Search};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::exec_form;
 use crate::instructions::Instructions;
 use crate::proto::Platform;
-use crate::request::{Asked, What};
+use crate::request::{Asked, Finding, What};
 use crate::settings::{Given, LABEL, Written};
 use crate::variables::Variables;
 
@@ -163,6 +164,26 @@ impl ImageConfig {
         words.iter().filter_map(|word| path(word.as_ref())).map(What::Argument).collect()
     }
 
+    /// Returns how the image is asked whether it is well.
+    fn health(&self) -> Vec<&str> {
+        let health = self.runtime("Healthcheck").and_then(|check| check.get("Test"));
+        health.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Returns what to say of commands that `instructions` of `file` have as lists that are none.
+    pub(crate) fn slips(&self, instructions: &Instructions<'_>, file: &str) -> Vec<Finding> {
+        let (entrypoint, cmd) = (self.words("Entrypoint"), self.words("Cmd"));
+        let commands = [
+            ("ENTRYPOINT", "ENTRYPOINT", entrypoint.iter().map(String::as_str).collect()),
+            ("CMD", "CMD", cmd.iter().map(String::as_str).collect()),
+            ("HEALTHCHECK", "HEALTHCHECK CMD", self.health()),
+        ];
+        let slip = |(keyword, start, words): (&str, &str, Vec<&str>)| {
+            exec_form::not_json(start, &words, instructions.last(keyword), file)
+        };
+        commands.into_iter().filter_map(slip).collect()
+    }
+
     /// Returns what the image needs to be run as it says.
     pub(crate) fn roots(&self, instructions: &Instructions<'_>) -> Vec<Asked> {
         let mut roots = Vec::new();
@@ -172,9 +193,7 @@ impl ImageConfig {
             roots.push(Asked { what, text, lines });
         };
         let (entrypoint, cmd) = (self.words("Entrypoint"), self.words("Cmd"));
-        let health = self.runtime("Healthcheck").and_then(|check| check.get("Test"));
-        let health: Vec<&str> =
-            health.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let health = self.health();
         let mut apart = Vec::new();
         for (index, (keyword, words)) in
             [("ENTRYPOINT", entrypoint.as_slice()), ("CMD", cmd.as_slice())].into_iter().enumerate()

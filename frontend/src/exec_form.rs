@@ -1,9 +1,13 @@
-//! A command whose program is not there -> what is wrong with how it is written, if that is why.
+//! A command as the build file has it -> what is wrong with how it is written, if nobody can mean that.
 
-use minimage::explain::Explanation;
+use minimage::explain::{Explanation, Spelling};
 use minimage::roots::{Keep, Origin, Root};
 
 use crate::instructions::split;
+use crate::request::Finding;
+
+/// The quotes that people type, or that their editors make of them.
+const QUOTES: [char; 7] = ['"', '\'', '`', '“', '”', '‘', '’'];
 
 /// Returns what to say of the program of `root`, if nobody can mean that by a command in brackets; `variables` are the
 /// names of those of the image.
@@ -47,6 +51,44 @@ pub(crate) fn slip(root: &Root, variables: &[String]) -> Option<Explanation> {
             format!("`{first}` is the name of one program: in brackets, each word has quotes of its own");
         explanation(what).fix(format!("write `{}`", command.split()))
     })
+}
+
+/// Returns what to say of the command that `words` are, of the instruction `keyword` in the lines `lines` of `file`, if it
+/// stands in brackets but is no JSON: the stock frontend has a shell run it then, brackets and all.
+pub(crate) fn not_json(keyword: &str, words: &[&str], lines: (i32, i32), file: &str) -> Option<Finding> {
+    let command = words.get(1..)?.last()?.trim();
+    let first = command.strip_prefix('[')?.trim_start();
+    if lines.0 == 0 || !first.starts_with(QUOTES) {
+        return None;
+    }
+    let words: Vec<String> = items(command).iter().map(|word| serde_json::json!(word).to_string()).collect();
+    let what = format!("`{command}` is no list, so that a shell would look for a program of this name");
+    let explanation = Explanation::new("exec-form", what)
+        .at(format!("`{keyword}` ({file}:{})", lines.0))
+        .why("in brackets, words have double quotes around them and commas between them")
+        .fix(format!("write `{keyword} [{}]`", words.join(", ")));
+    Some(Finding { lines, text: explanation.spelled(Spelling::Labels) })
+}
+
+/// Returns the words of a list, whatever is between them and around them.
+fn items(list: &str) -> Vec<String> {
+    let mut items = Vec::new();
+    let mut word = String::new();
+    let mut is_quoted = false;
+    for letter in list.trim_start_matches('[').trim_end_matches(']').chars() {
+        match letter {
+            letter if QUOTES.contains(&letter) => {
+                is_quoted = !is_quoted;
+                if !is_quoted {
+                    items.push(std::mem::take(&mut word));
+                }
+            }
+            letter if is_quoted => word.push(letter),
+            _ => {}
+        }
+    }
+    items.extend(Some(word).filter(|word| !word.is_empty()));
+    items
 }
 
 /// A command in brackets.
@@ -95,6 +137,31 @@ mod tests {
         let keep = Keep::Program { name: name.into(), to: None };
         let origin = Origin::Line { file: "Dockerfile".to_owned(), line: 3, text: text.to_owned() };
         slip(&Root { keep, origin }, &["BIN".to_owned()]).map(|explanation| explanation.to_string())
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_told_as_it_was_meant() {
+        let said = |words: &[&str]| not_json("CMD", words, (2, 3), "Dockerfile").map(|finding| finding.text);
+        for (command, meant) in [
+            ("['ls', '-l']", r#""ls", "-l""#),
+            (r#"["-c" "print(1)"]"#, r#""-c", "print(1)""#),
+            (r#"[ "a", "b",]"#, r#""a", "b""#),
+            (r#"["a", "b c""#, r#""a", "b c""#),
+            ("[“a”, “b\\”]", r#""a", "b\\""#),
+        ] {
+            let expected = format!(
+                "error[exec-form]: `{command}` is no list, so that a shell would look for a program of this name\n  \
+                    where: `CMD` (Dockerfile:2)\n    \
+                    why: in brackets, words have double quotes around them and commas between them\n    \
+                    fix: write `CMD [{meant}]`"
+            );
+            assert_eq!(said(&["/bin/sh", "-c", command]), Some(expected));
+        }
+        for words in [&["/bin/sh", "-c", "[ -e /x ] && y"][..], &["['a']"], &["sh", "-c", "a ['b']"], &[]] {
+            assert_eq!(said(words), None);
+        }
+        // That of another image.
+        assert_eq!(not_json("CMD", &["/bin/sh", "-c", "['a']"], (0, 0), "Dockerfile"), None);
     }
 
     #[test]

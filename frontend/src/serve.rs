@@ -107,7 +107,12 @@ impl Build<'_> {
             let instructions = Instructions::of_build(file, self.options.value("target"), known);
             let given = settings::given(self.options, image.config.take_settings(), &instructions);
             let settings = Settings::of(given.clone());
-            all.push(settings.map_err(|wrong| wrong_settings(wrong, given, file))?);
+            let settings = settings.map_err(|wrong| wrong_settings(wrong, given, file))?;
+            let slips = image.config.slips(&instructions, file_name(file));
+            if settings.mode == Mode::On && !slips.is_empty() {
+                return Err(ServeError::Findings(Box::new(blame::status(&slips, file))));
+            }
+            all.push(settings);
             warnings.extend(labels_elsewhere(&instructions));
         }
         if all.iter().any(|settings| settings.mode == Mode::Off) {

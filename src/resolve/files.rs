@@ -15,7 +15,7 @@ use crate::spec::SensitiveFiles;
 pub(super) const PLAIN: [u32; 2] = [0o755, 0o644];
 
 /// Where whoever runs an image puts something that no image has: `/dev/stdout`, `/run/secrets`.
-const RUN_TIME: [&[u8]; 4] = [b"/dev/", b"/proc/", b"/run/", b"/sys/"];
+const RUN_TIME: [&[u8]; 4] = [b"dev/", b"proc/", b"run/", b"sys/"];
 
 /// What became of a file that something implies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Collector<'_> {
             Some(target) => match chase(self.rootfs(), path)?.end {
                 // The link can be in an image, even if that cannot.
                 Ok((_, Node { kind: Kind::Special(what), .. })) => {
-                    if !is_made_at_run_time(&target) {
+                    if !is_made_at_run_time(&itself, &target) {
                         self.warn(format!("`{itself}` is a link to {what}, which is left out"));
                     }
                     return Ok(());
@@ -94,7 +94,7 @@ impl Collector<'_> {
                 }
                 Err(_) => {
                     self.closure.take(self.rootfs(), demand)?;
-                    if !is_made_at_run_time(&target) {
+                    if !is_made_at_run_time(&itself, &target) {
                         self.warn(format!("`{itself}` is a link that leads nowhere"));
                     }
                     return Ok(());
@@ -383,7 +383,16 @@ impl TreeAccess {
     }
 }
 
-/// Returns whether a link to `target` is to lead somewhere only when the image runs.
-fn is_made_at_run_time(target: &RawPath) -> bool {
-    RUN_TIME.iter().any(|top| target.as_bytes().starts_with(top))
+/// Returns whether the link `itself` to `target` is to lead somewhere only when the image runs.
+fn is_made_at_run_time(itself: &RootPath, target: &RawPath) -> bool {
+    let mut rest = target.as_bytes();
+    if !target.is_absolute() {
+        // From the top, as `../proc/mounts` in a directory there.
+        for _ in itself.relative().iter().filter(|byte| **byte == b'/') {
+            let Some(above) = rest.strip_prefix(b"../") else { return false };
+            rest = above;
+        }
+    }
+    let relative = rest.strip_prefix(b"/").unwrap_or(rest);
+    RUN_TIME.iter().any(|top| relative.starts_with(top))
 }

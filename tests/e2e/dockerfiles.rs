@@ -74,7 +74,7 @@ impl Broken {
     const OF_ITSELF: Self = Self { name: "", words: &[], lines: &[], message: "" };
 }
 
-const BROKEN: [Broken; 19] = [
+const BROKEN: [Broken; 20] = [
     Broken {
         name: "no-such-program",
         lines: &["6 | >>> ENTRYPOINT [\"/bin/bsah\"]"],
@@ -122,6 +122,19 @@ const BROKEN: [Broken; 19] = [
             error[exec-form]: `true -x` is the name of one program: in brackets, each word has quotes of its own\n  \
             where: `HEALTHCHECK --interval=5s CMD [\"true -x\"]` (Dockerfile:3)\n    \
             fix: write `HEALTHCHECK --interval=5s CMD [\"true\", \"-x\"]`\n",
+        ..Broken::OF_ITSELF
+    },
+    Broken {
+        name: "single-quotes",
+        lines: &["3 | >>> ENTRYPOINT ['ls', '-l']", "4 | >>> CMD [\"/\""],
+        message: "InvalidArgument: error[exec-form]: `['ls', '-l']` is no list, so that a shell would look for a program of \
+            this name\n  where: `ENTRYPOINT` (Dockerfile:3)\n    \
+            why: in brackets, words have double quotes around them and commas between them\n    \
+            fix: write `ENTRYPOINT [\"ls\", \"-l\"]`\n\
+            error[exec-form]: `[\"/\"` is no list, so that a shell would look for a program of this name\n  \
+            where: `CMD` (Dockerfile:4)\n    \
+            why: in brackets, words have double quotes around them and commas between them\n    \
+            fix: write `CMD [\"/\"]`\n",
         ..Broken::OF_ITSELF
     },
     Broken {
