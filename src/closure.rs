@@ -18,8 +18,8 @@ use crate::roots::{Origin, Root};
 #[derive(Debug, Clone, Default)]
 pub struct Closure {
     entries: BTreeMap<RootPath, Entry>,
-    demands: Vec<Demand>,
-    ids: HashMap<Demand, DemandId>,
+    demands: Vec<Arc<Demand>>,
+    ids: HashMap<Arc<Demand>, DemandId>,
     conflicts: BTreeMap<RootPath, Conflict>,
 }
 
@@ -218,7 +218,7 @@ impl Closure {
 
     /// Returns every demand, the oldest first.
     pub fn demands(&self) -> impl ExactSizeIterator<Item = &Demand> {
-        self.demands.iter()
+        self.demands.iter().map(|demand| &**demand)
     }
 
     /// Returns the demand that `id` names.
@@ -341,11 +341,12 @@ impl Closure {
     }
 
     fn ask(&mut self, demand: Demand) -> DemandId {
-        let next = DemandId(self.demands.len());
-        let id = *self.ids.entry(demand.clone()).or_insert(next);
-        if id == next {
-            self.demands.push(demand);
+        if let Some(known) = self.ids.get(&demand) {
+            return *known;
         }
+        let (id, demand) = (DemandId(self.demands.len()), Arc::new(demand));
+        self.demands.push(demand.clone());
+        self.ids.insert(demand, id);
         id
     }
 

@@ -3,6 +3,7 @@
 //! It is what `--dry-run --format json` and `--report` print, what `why` reads, and never part of the image.
 
 use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -236,6 +237,16 @@ impl Report {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Writes what [`Report::to_json`] returns to `file`, without holding all of it in memory.
+    ///
+    /// # Errors
+    /// Whatever `file` says.
+    pub fn write_json(&self, file: impl Write) -> io::Result<()> {
+        let mut buffered = BufWriter::new(file);
+        serde_json::to_writer(&mut buffered, self)?;
+        buffered.flush()
+    }
+
     /// Returns the entry at `path`.
     pub fn entry(&self, path: &str) -> Option<&EntryRecord> {
         self.entries.iter().find(|entry| entry.path == path)
@@ -410,6 +421,9 @@ mod tests {
             warnings: vec![text()],
         };
         assert_eq!(report.to_json().as_bytes(), canonical_json(&report).unwrap());
+        let mut written = Vec::new();
+        report.write_json(&mut written).unwrap();
+        assert_eq!(written, report.to_json().as_bytes());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! machine fails the step.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -179,7 +179,9 @@ fn write(
     let warnings = report.warnings.iter().cloned().chain(sensitive(report, spelling));
     outcome.warnings.extend(warnings.map(|text| Finding { lines: (0, 0), text }));
     layer::write_dir(plan, rootfs, epoch, Path::new(OUTPUT))?;
-    document(REPORT, report.to_json().as_bytes())
+    let path = Path::new(META).join(REPORT);
+    let written = File::create(&path).and_then(|file| report.write_json(file));
+    written.map_err(|source| StepError::Write { path, source })
 }
 
 /// Writes the image that `request` asks for, and says what is in it beside what was counted.

@@ -1,7 +1,7 @@
 //! Closure reports on the host: written where the user says, and kept in the cache for `why`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -63,7 +63,7 @@ impl Explain for ReportFileError {
 /// Writes `report` to `path`, whole or not at all.
 pub(super) fn write(report: &Report, path: &Path) -> Outcome {
     let saved = OutputFile::create(path).and_then(|output| {
-        output.file().write_all(report.to_json().as_bytes())?;
+        report.write_json(output.file())?;
         output.publish()
     });
     saved.map_err(|source| boxed(ReportFileError::Write { path: path.to_owned(), source }))
@@ -75,7 +75,7 @@ pub(super) fn remember(report: &Report, digest: Digest) {
     // Without waiting for the disk: nothing is lost with them.
     let keep = |name: &str| {
         let mut file = NewFile::create_in(&directory)?;
-        file.write_all(report.to_json().as_bytes())?;
+        report.write_json(&mut file)?;
         file.persist(&directory.join(name)).map(drop)
     };
     let kept = fs::create_dir_all(&directory)

@@ -27,7 +27,7 @@ impl Collector<'_> {
             .linked
             .iter()
             .flat_map(|linked| {
-                let loaded = linked.answers.iter().map(|answer| &answer.real);
+                let loaded = (0..linked.list.objects.len()).map(|index| linked.path_of(index));
                 [&linked.path, &linked.loader].into_iter().chain(loaded)
             })
             .filter(|path| self.closure.entry(path).is_some())

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::data::Waiting;
 use super::left_out::LeftOut;
-use super::list::{Asking, Edge, FoundBy, Loaded, ObjectList};
+use super::list::{Asking, FoundBy, Loaded, ObjectList};
 use super::loader::Abi;
 use super::object::Object;
 use super::place::Placement;
@@ -66,36 +66,16 @@ pub(super) struct Linked {
     pub(super) circumstances: Circumstances,
     pub(super) loader: RootPath,
     pub(super) config: LoaderConfig,
-    /// Everything that is mapped, the program too.
-    pub(super) members: Vec<Rc<Object>>,
-    /// With paths of the image.
-    pub(super) answers: Vec<Answer>,
+    /// Everything that is mapped, the program too, and who asks for it.
+    pub(super) list: ObjectList,
+    /// Where in the image that is.
+    pub(super) placement: Placement,
 }
 
-/// One request of an object, and the file that answers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) by: RootPath,
-    pub(super) soname: Vec<u8>,
-    pub(super) name: RawPath,
-    pub(super) real: RootPath,
-    pub(super) found_by: FoundBy,
-}
-
-impl Answer {
-    /// Returns the answers in `list`, whose objects are where `placement` says.
-    pub(super) fn all(list: &ObjectList, placement: &Placement) -> Vec<Self> {
-        let answer = |edge: &Edge| {
-            let to = &list.objects[edge.to];
-            Self {
-                by: placement.of(&list.objects[edge.by].object.path),
-                soname: edge.soname.clone(),
-                name: to.name.clone(),
-                real: placement.of(&to.object.path),
-                found_by: to.found_by.clone(),
-            }
-        };
-        list.edges.iter().map(answer).collect()
+impl Linked {
+    /// Returns where in the image the object at `index` of the list is.
+    pub(super) fn path_of(&self, index: usize) -> &RootPath {
+        self.placement.of(&self.list.objects[index].object.path)
     }
 }
 
@@ -258,7 +238,7 @@ impl<'a> Collector<'a> {
         if matches!(config, LoaderConfig::Glibc { .. }) {
             problems.extend(versions::missing(self.resolver.objects(), &object.path, &list)?);
         }
-        self.take_list(object, to, circumstances, (&interp, config), &list)?;
+        self.take_list(object, to, circumstances, (&interp, config), list)?;
         self.note_problems(object, privilege, problems);
         Ok(())
     }
@@ -270,10 +250,10 @@ impl<'a> Collector<'a> {
         to: &RootPath,
         circumstances: Circumstances,
         (interp, config): (&RawPath, LoaderConfig),
-        list: &ObjectList,
+        list: ObjectList,
     ) -> Result<(), ResolveError> {
         let mut placement = Placement::of_program(&object.path, to);
-        let loader = self.take_objects(to, &circumstances, (interp, &config), list, &mut placement)?;
+        let loader = self.take_objects(to, &circumstances, (interp, &config), &list, &mut placement)?;
         let at = self.linked.len();
         for Loaded { object, .. } in &list.objects {
             let known = self.members.entry(object.path.clone());
@@ -288,8 +268,8 @@ impl<'a> Collector<'a> {
             circumstances,
             loader,
             config,
-            members: list.objects.iter().map(|loaded| loaded.object.clone()).collect(),
-            answers: Answer::all(list, &placement),
+            list: list.into_essence(),
+            placement,
         });
         Ok(())
     }
@@ -329,7 +309,7 @@ impl<'a> Collector<'a> {
                 // It was taken by whoever knows that it is loaded.
                 continue;
             }
-            let by = placement.of(&list.objects[edge.by].object.path);
+            let by = placement.of(&list.objects[edge.by].object.path).clone();
             let soname = edge.soname.clone();
             let cause = match edge.asking {
                 Asking::Dlopen => Cause::DlopenNote { by, soname },

@@ -8,6 +8,7 @@ use fast_glob::glob_match;
 use super::collect::{Collector, Depth};
 use super::files::Implied;
 use super::left_out::LeftOut;
+use super::list::Loaded;
 use super::object::Object;
 use super::problem::{Problem, Remedy, ResolveError};
 use super::{Circumstances, Linkage, Privilege};
@@ -403,8 +404,8 @@ impl Collector<'_> {
         let Some(linked) = self.linked.get(at).filter(|linked| linked.circumstances.loads.is_empty()) else {
             return Ok(true);
         };
-        let is_called = |object: &Rc<Object>| object.elf.soname.as_deref() == Some(name.as_bytes());
-        if linked.members.iter().any(is_called) {
+        let is_called = |loaded: &Loaded| loaded.object.elf.soname.as_deref() == Some(name.as_bytes());
+        if linked.list.objects.iter().any(is_called) {
             return Ok(true);
         }
         let (program, path) = (linked.object.clone(), linked.path.clone());
@@ -422,7 +423,7 @@ impl Collector<'_> {
         let edge = list.edges.iter().find(|edge| edge.soname == name.as_bytes());
         let Some(found) = edge.map(|edge| list.objects[edge.to].name.clone()) else { return Ok(false) };
         self.closure.take(self.rootfs(), Demand { path: found, cause: cause.clone() })?;
-        self.take_list(&program, &path, circumstances, (&interp, config), &list)?;
+        self.take_list(&program, &path, circumstances, (&interp, config), list)?;
         Ok(true)
     }
 

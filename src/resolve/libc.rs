@@ -45,10 +45,10 @@ pub(super) fn take(resolver: &Resolver<'_>, collector: &mut Collector<'_>) -> Re
 /// Returns the demands for the files beside the library, and for the loader by the name that the library itself has
 /// for it: programs may spell it differently.
 fn glibc(resolver: &Resolver<'_>, linked: &Linked) -> Result<Vec<Demand>, RootfsError> {
-    let Some(answer) = linked.answers.iter().find(|answer| answer.soname == GLIBC) else {
+    let Some(edge) = linked.list.edges.iter().find(|edge| edge.soname == GLIBC) else {
         return Ok(Vec::new());
     };
-    let library = &answer.real;
+    let library = linked.path_of(edge.to);
     let Some(directory) = library.parent() else { return Ok(Vec::new()) };
     let mut paths: Vec<RawPath> =
         GLIBC_FILES.iter().map(|name| directory.to_raw().join(name.as_bytes())).collect();

@@ -26,6 +26,14 @@ pub struct ObjectList {
 }
 
 impl ObjectList {
+    /// Returns the list without what only people are told, in no more memory than it takes.
+    pub(super) fn into_essence(self) -> Self {
+        let Self { mut objects, mut edges, .. } = self;
+        objects.shrink_to_fit();
+        edges.shrink_to_fit();
+        Self { objects, edges, ..Self::default() }
+    }
+
     /// Returns what is mapped besides the program and its loader, with its index.
     pub fn libraries(&self) -> impl Iterator<Item = (usize, &Loaded)> {
         let is_library =

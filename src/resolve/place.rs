@@ -28,8 +28,8 @@ impl Placement {
     }
 
     /// Returns where the file `source` is in the image.
-    pub(super) fn of(&self, source: &RootPath) -> RootPath {
-        self.0.get(source).unwrap_or(source).clone()
+    pub(super) fn of<'a>(&'a self, source: &'a RootPath) -> &'a RootPath {
+        self.0.get(source).unwrap_or(source)
     }
 
     /// Puts the library `to`, which `by` asked for, beside whoever says `$ORIGIN`, if that is what led to it and that

@@ -74,7 +74,7 @@ impl Collector<'_> {
     ) -> Result<(), ResolveError> {
         let Host { program, path, circumstances, interp, config, list } = host;
         let path = if program.path == object.path { to.clone() } else { path };
-        self.take_list(&program, &path, circumstances, (&interp, config), &list)
+        self.take_list(&program, &path, circumstances, (&interp, config), list)
     }
 
     /// Returns the first of `programs` that can load `object`, or the object itself where none can or none is given;

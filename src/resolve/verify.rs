@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::collect::{Answer, Collector, Linked};
+use super::collect::{Collector, Linked};
+use super::list::{Edge, ObjectList};
 use super::loader::Abi;
-use super::place::Placement;
 use super::problem::{Problem, ResolveError};
 use super::resolver::Resolver;
 use super::{FoundBy, Linkage, LoaderConfig};
@@ -65,8 +65,8 @@ fn differences(
         let Some(entry) = closure.entry(&program.path) else { continue };
         let Ok(object) = resolver.object(&program.path, &entry.node)? else { continue };
         let found = match resolver.linkage(&object, &program.circumstances) {
-            Ok(Linkage::Static) => Vec::new(),
-            Ok(Linkage::Dynamic { list, .. }) => Answer::all(&list, &Placement::default()),
+            Ok(Linkage::Static) => ObjectList::default(),
+            Ok(Linkage::Dynamic { list, .. }) => list,
             Err(ResolveError::Incomplete { problems: found }) => {
                 problems.extend(found);
                 continue;
@@ -79,16 +79,19 @@ fn differences(
 }
 
 /// Returns the first request that the image answers with another file, or not at all.
-fn difference(program: &Linked, found: &[Answer]) -> Option<Problem> {
-    let is_same = |one: &Answer, other: &Answer| one.by == other.by && one.soname == other.soname;
-    let lost = program.answers.iter().find(|expected| {
-        !found.iter().any(|answer| is_same(answer, expected) && answer.real == expected.real)
+fn difference(program: &Linked, found: &ObjectList) -> Option<Problem> {
+    let path_of = |index: usize| &found.objects[index].object.path;
+    let is_same =
+        |one: &Edge, other: &Edge| one.soname == other.soname && path_of(one.by) == program.path_of(other.by);
+    let lost = program.list.edges.iter().find(|expected| {
+        let mut found = found.edges.iter();
+        !found.any(|edge| is_same(edge, expected) && path_of(edge.to) == program.path_of(expected.to))
     })?;
     Some(Problem::PlanDiffers {
         program: program.path.clone(),
         soname: lost.soname.clone(),
-        expected: lost.real.clone(),
-        found: found.iter().find(|answer| is_same(answer, lost)).map(|answer| answer.real.clone()),
+        expected: program.path_of(lost.to).clone(),
+        found: found.edges.iter().find(|edge| is_same(edge, lost)).map(|edge| path_of(edge.to).clone()),
     })
 }
 
@@ -105,12 +108,14 @@ fn caches(linked: &[Linked]) -> BTreeMap<CacheKey, (RootPath, Vec<u8>)> {
         let (_, lines) = lines
             .entry((cache.clone(), abi.byte_order))
             .or_insert_with(|| (program.loader.clone(), Vec::new()));
-        let from_cache = program.answers.iter().filter(|answer| answer.found_by == FoundBy::Cache);
-        lines.extend(from_cache.map(|answer| CacheLine {
-            name: answer.soname.clone(),
-            path: answer.name.as_bytes().to_vec(),
+        let objects = &program.list.objects;
+        let answers = program.list.edges.iter().map(|edge| (&edge.soname, &objects[edge.to]));
+        let from_cache = answers.filter(|(_, loaded)| loaded.found_by == FoundBy::Cache);
+        lines.extend(from_cache.map(|(soname, loaded)| CacheLine {
+            name: soname.clone(),
+            path: loaded.name.as_bytes().to_vec(),
             flags: *flags,
-            hwcap: hwcap(&answer.name),
+            hwcap: hwcap(&loaded.name),
         }));
     }
     let written = lines.into_iter().map(|(key, (loader, lines))| {
