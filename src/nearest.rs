@@ -4,11 +4,13 @@
 const LETTERS_PER_SLIP: usize = 3;
 
 /// Returns the one of `names` that is most like `name`, if one is: of three letters one may be wrong, and two that are
-/// swapped are one mistake, which is the likeliest. Of several that are as near, the first in the alphabet.
+/// swapped are one mistake, which is the likeliest; or all letters are there, in another order. Of several that are as near,
+/// the first in the alphabet.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |other: &str| strsim::damerau_levenshtein(name, other);
-    let is_near = |other: &&str| distance(other) <= name.len().max(other.len()) / LETTERS_PER_SLIP;
     let is_swapped = |other: &str| letters(other) == letters(name);
+    let is_near =
+        |other: &&str| distance(other) <= name.len().max(other.len()) / LETTERS_PER_SLIP || is_swapped(other);
     names.into_iter().filter(is_near).min_by_key(|other| (distance(other), !is_swapped(other), *other))
 }
 
@@ -26,6 +28,7 @@ mod tests {
     fn a_slip_is_seen_through_and_another_word_is_not() {
         for (name, names, expected) in [
             ("wiht", &["with", "without"][..], Some("with")),
+            ("whit", &["with", "without"], Some("with")),
             ("push", &["base", "user"], None),
             ("ap", &["app", "as", "cap"], Some("app")),
             ("ls", &["ps", "cp"], None),

@@ -71,7 +71,8 @@ pub(crate) fn status(problems: &[Finding], file: Option<&SourceInfo>) -> Status 
         problems.iter().map(|problem| problem.lines).filter(|lines| lines.0 > 0).collect();
     lines.sort_unstable();
     lines.dedup();
-    let detail = file.filter(|_| !lines.is_empty()).map(|file| source(&lines, file));
+    // Without any, too: where nobody says which lines to show, daemons show the first.
+    let detail = file.map(|file| source(&lines, file));
     Status { code: INVALID_ARGUMENT, message: texts.join("\n"), details: detail.into_iter().collect() }
 }
 
@@ -184,7 +185,9 @@ mod tests {
         assert_eq!(found.message, "one\ntwo\nthree\nfour");
         assert_eq!(shown(&found), [(1, 1), (2, 2)]);
         assert_eq!(shown(&moved(found, (1, 2), &file)), [(1, 2)]);
-        assert!(status(&[finding(0, "nowhere")], Some(&file)).details.is_empty());
+        let nowhere = status(&[finding(0, "nowhere")], Some(&file));
+        assert_eq!((nowhere.details.len(), shown(&nowhere)), (1, vec![]));
+        assert!(status(&[finding(1, "nowhere")], None).details.is_empty());
         assert_eq!(range((0, 0)), None);
         assert_eq!(lines(&[range((2, 3)).unwrap(), range((1, 1)).unwrap()]), (1, 3));
     }

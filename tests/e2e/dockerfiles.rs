@@ -74,7 +74,7 @@ impl Broken {
     const OF_ITSELF: Self = Self { name: "", words: &[], lines: &[], message: "" };
 }
 
-const BROKEN: [Broken; 20] = [
+const BROKEN: [Broken; 21] = [
     Broken {
         name: "no-such-program",
         lines: &["6 | >>> ENTRYPOINT [\"/bin/bsah\"]"],
@@ -143,6 +143,13 @@ const BROKEN: [Broken; 20] = [
         lines: &["2 | >>> FROM debian:bookworm AS build", "3 | >>> FROM debian:bookworm"],
         message: "InvalidArgument: error[unknown-stage]: Dockerfile has no stage called `bulid`\n  \
             where: `--target bulid`\n    fix: did you mean `build`?\n    fix: there are `build`, `1`\n",
+    },
+    Broken {
+        name: "no-such-target",
+        words: &["--opt", "build-arg:MINIMAGE_WTH=tzdata"],
+        lines: &[],
+        message: "InvalidArgument: error[unknown-option]: there is no option `wth`\n  \
+            where: `--build-arg MINIMAGE_WTH=tzdata`\n    fix: did you mean `with`?\n",
     },
     Broken {
         name: "wrong-rule",
