@@ -377,7 +377,7 @@ impl Found {
             text if is_short && text.contains('s') => Position::Argument,
             text if is_short || text.starts_with("--") => Position::Shell,
             file => {
-                if self.files.len() < WORDS_MAX {
+                if self.files.len() < WORDS_MAX && !file.is_empty() {
                     self.files.insert(file.as_bytes().to_vec());
                 }
                 Position::Argument
@@ -558,6 +558,7 @@ mod tests {
             (&["bash", "-s", "one"], "bash"),
             (&["python3", "/x.py"], "python3"),
             (&["sh", "-c"], "sh"),
+            (&["su", "x", "", "-c"], "su"),
             (&[], ""),
         ] {
             let Started { programs, scripts, .. } = super::started(words);
