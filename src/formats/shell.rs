@@ -568,6 +568,7 @@ mod tests {
             assert_eq!(found.join(" ").trim_matches([' ', '<']), started, "{words:?}");
         }
     }
+
     #[test]
     fn login_shells_are_those_that_are_told_to_be() {
         for (script, logins) in [
