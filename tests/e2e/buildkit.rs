@@ -44,7 +44,15 @@ struct Shared {
 /// A buildkitd. What it has built goes with it.
 pub(crate) struct Builder {
     daemon: Daemon,
+    directory: PathBuf,
     socket: PathBuf,
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        self.daemon.kill();
+        let _ = fs::remove_dir_all(&self.directory); // what stays goes with the sandbox
+    }
 }
 
 impl BuildKit {
@@ -74,6 +82,11 @@ impl BuildKit {
     /// The daemon's log, if it cannot work with `snapshotter` on this machine.
     pub(crate) fn empty_builder(&self, name: &str, snapshotter: &str) -> Result<Builder, String> {
         Builder::start(name, &self.shared.registry, snapshotter)
+    }
+
+    /// Starts a builder that has built nothing yet, and that nobody else uses; `name` is that of its directory.
+    pub(crate) fn own_builder(&self, name: &str) -> Builder {
+        Builder::start_somehow(name, &self.shared.registry)
     }
 
     /// Starts a builder that has built nothing yet, as a user without rights.
@@ -180,12 +193,7 @@ fn unique() -> usize {
 impl Shared {
     fn start() -> Option<Self> {
         let registry = Registry::start("docker.io")?;
-        let builder = Builder::start("shared", &registry, "overlayfs")
-            .or_else(|overlay| {
-                let copies = Builder::start("shared-copies", &registry, "native");
-                copies.map_err(|copies| format!("{overlay}\n{copies}"))
-            })
-            .unwrap_or_else(|log| panic!("{log}"));
+        let builder = Builder::start_somehow("shared", &registry);
         let shared = Self { builder, registry };
         shared.push_base("debian", &archive(DEBIAN), "");
         frontend::push(&shared.registry.reference("library/minimage:latest"));
@@ -209,6 +217,16 @@ impl Shared {
 }
 
 impl Builder {
+    /// Starts a builder with overlays, or with copies where there are none.
+    fn start_somehow(name: &str, registry: &Registry) -> Self {
+        Self::start(name, registry, "overlayfs")
+            .or_else(|overlay| {
+                let copies = Self::start(&format!("{name}-copies"), registry, "native");
+                copies.map_err(|copies| format!("{overlay}\n{copies}"))
+            })
+            .unwrap_or_else(|log| panic!("{log}"))
+    }
+
     fn start(name: &str, registry: &Registry, snapshotter: &str) -> Result<Self, String> {
         let directory = sandbox().subdirectory(format!("buildkit-{name}"));
         let mut command = sandbox().command("buildkitd");
@@ -239,7 +257,8 @@ impl Builder {
         fs::write(&settings, text).unwrap();
         command.arg("--config").arg(&settings);
         let ready = |line: &str| line.contains("running server on").then_some(());
-        Daemon::start("buildkitd", &mut command, ready).map(|(daemon, ())| Self { daemon, socket })
+        let (daemon, ()) = Daemon::start("buildkitd", &mut command, ready)?;
+        Ok(Self { daemon, directory: directory.to_owned(), socket })
     }
 
     /// Returns something that shows the log if the test that holds it fails.

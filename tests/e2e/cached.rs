@@ -83,7 +83,7 @@ fn with_a_cache_in_a_registry_no_root_filesystem_is_fetched() {
             format!("type=registry,ref={}", buildkit.registry().reference(&format!("cache/{mode}:latest")));
         let export = format!("{cache},mode={mode},registry.insecure=true");
         let built = buildkit.builder().layout(&workspace, &context, &["--export-cache", &export]).image();
-        let builder = buildkit.empty_builder(&format!("import-{mode}"), "overlayfs").unwrap();
+        let builder = buildkit.own_builder(&format!("import-{mode}"));
         let _witness = builder.witness();
         let import = ["--import-cache", &format!("{cache},registry.insecure=true")];
         let progress = builder.progress(&context, &import);

@@ -1,4 +1,6 @@
 //! Builds that are cut off, and files that are out to harm: a clear outcome, and a daemon that goes on.
+//!
+//! What is large is built by a builder of its own, so that the disk has it for no longer than its test.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::buildkit::{BuildKit, builder_of_2020};
+use crate::buildkit::{BuildKit, Builder, builder_of_2020};
 use crate::minimage::Workspace;
 use crate::outcome::{Outcome, none_of};
 
@@ -29,12 +31,12 @@ fn context(workspace: &Workspace, name: &str, dockerfile: &str) -> PathBuf {
 }
 
 /// Builds something small, to see that the daemon still does.
-fn still_builds(buildkit: &BuildKit, workspace: &Workspace, name: &str) {
+fn still_builds(builder: &Builder, workspace: &Workspace, name: &str) {
     let dockerfile = format!(
         "# syntax=minimage\nFROM debian:bookworm AS build\nFROM scratch\n\
          COPY --from=build /usr/bin/tac /usr/bin/\nENV AFTER={name}\nCMD [\"/usr/bin/tac\"]\n"
     );
-    buildkit.image(workspace, &context(workspace, &format!("after-{name}"), &dockerfile), &[]);
+    builder.layout(workspace, &context(workspace, &format!("after-{name}"), &dockerfile), &[]).image();
 }
 
 /// Returns the process that is the step for the stage `name`, as seen from out here.
@@ -102,12 +104,13 @@ fn a_hostile_root_filesystem() {
         FROM scratch AS odd\nCOPY --from=traps /odd /odd\nCOPY --from=traps /usr/bin/tac /usr/bin/\n\
         CMD [\"/usr/bin/tac\", \"/odd/fine\"]\n";
     let directory = context(&workspace, "traps", dockerfile);
+    let builder = buildkit.own_builder("traps");
     let watch = Watch::start("odd");
-    let outcome = buildkit.build(&directory, &[]);
+    let outcome = builder.build(&directory, &[]);
     let peak = watch.peak();
     outcome.success();
     assert!(peak > 0 && peak < MEMORY_MAX, "{peak} bytes");
-    still_builds(&buildkit, &workspace, "traps");
+    still_builds(&builder, &workspace, "traps");
 }
 
 /// A hundred thousand files are kept, in bounded memory.
@@ -121,8 +124,9 @@ fn many_files() {
         FROM scratch AS many\nCOPY --from=made /many /many\nCOPY --from=made /usr/bin/tac /usr/bin/\n\
         CMD [\"/usr/bin/tac\"]\n";
     let directory = context(&workspace, "many", dockerfile);
+    let builder = buildkit.own_builder("many");
     let watch = Watch::start("many");
-    let image = buildkit.image(&workspace, &directory, &[]);
+    let image = builder.layout(&workspace, &directory, &[]).image();
     let peak = watch.peak();
     let listing = Outcome::of(Command::new("tar").arg("-tf").arg(&image.layers[0])).success();
     let kept =
@@ -208,7 +212,7 @@ fn a_client_that_is_killed() {
             .count()
     };
     wait_for("the end of the command", || sleeps() == 0);
-    still_builds(&buildkit, &workspace, "killed-client");
+    still_builds(buildkit.builder(), &workspace, "killed-client");
 }
 
 /// A step that is killed ends the build with that as the reason, and is done again by the next build.
@@ -220,8 +224,9 @@ fn a_step_that_is_killed() {
     let dockerfile = "# syntax=minimage\nFROM debian:bookworm AS much\nRUN cp -r /usr/lib /usr/share /srv\n\
         FROM debian:bookworm AS killed-step\nCOPY --from=much /srv /srv\nCMD [\"bash\"]\n";
     let directory: &Path = &context(&workspace, "killed", dockerfile);
+    let builder = buildkit.own_builder("killed-step");
     let outcome = thread::scope(|scope| {
-        let build = scope.spawn(|| buildkit.build(directory, &[]));
+        let build = scope.spawn(|| builder.build(directory, &[]));
         wait_for("the step", || step("killed-step").is_some() || build.is_finished());
         let process = step("killed-step").expect("the step runs");
         let number = process.file_name().unwrap().to_str().unwrap();
@@ -231,5 +236,5 @@ fn a_step_that_is_killed() {
     assert_ne!(outcome.status, 0, "{outcome}");
     let said = outcome.stderr.split("error: failed to solve: ").nth(1).unwrap_or_default();
     none_of((!said.contains("exit code: 137")).then(|| outcome.to_string()));
-    buildkit.build(directory, &[]).success();
+    builder.build(directory, &[]).success();
 }
