@@ -170,7 +170,7 @@ impl ImageConfig {
         health.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Returns what to say of commands that `instructions` of `file` have as lists that are none.
+    /// Returns what to say of commands that `instructions` of `file` have in brackets and that are no lists.
     pub(crate) fn slips(&self, instructions: &Instructions<'_>, file: &str) -> Vec<Finding> {
         let (entrypoint, cmd) = (self.words("Entrypoint"), self.words("Cmd"));
         let commands = [
@@ -179,7 +179,8 @@ impl ImageConfig {
             ("HEALTHCHECK", "HEALTHCHECK CMD", self.health()),
         ];
         let slip = |(keyword, start, words): (&str, &str, Vec<&str>)| {
-            exec_form::not_json(start, &words, instructions.last(keyword), file)
+            let written = instructions.last_body(keyword)?;
+            exec_form::not_json(start, &words, &written, instructions.last(keyword), file)
         };
         commands.into_iter().filter_map(slip).collect()
     }

@@ -6,8 +6,9 @@ use minimage::roots::{Keep, Origin, Root};
 use crate::instructions::split;
 use crate::request::Finding;
 
-/// The quotes that people type, or that their editors make of them.
-const QUOTES: [char; 7] = ['"', '\'', '`', '“', '”', '‘', '’'];
+/// The quotes that people type, or that their editors make of them, with those that end what is between.
+const QUOTES: [(char, char); 7] =
+    [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('”', '”'), ('‘', '’'), ('’', '’')];
 
 /// Returns what to say of the program of `root`, if nobody can mean that by a command in brackets; `variables` are the
 /// names of those of the image.
@@ -36,66 +37,131 @@ pub(crate) fn slip(root: &Root, variables: &[String]) -> Option<Explanation> {
             explanation(format!("`{first}` stays as it is: in brackets, no shell puts in variables"));
         let direct = explanation.fix(format!("write what `{variable}` stands for"));
         return Some(match variables.iter().any(|known| known == variable) {
-            true => direct.fix(format!(
-                "or have a shell put it in: `{} exec {}`",
-                command.start,
-                command.words.join(" ")
-            )),
+            true => direct.fix(format!("or {}", command.by_shell())),
             false => {
                 direct.why(format!("the image has no variable `{variable}`; an `ARG` is for the build only"))
             }
         });
     }
+    if first.contains("$(") || first.contains('`') {
+        let what = format!("`{first}` stays as it is: in brackets, no shell puts in what commands print");
+        return Some(explanation(what).fix(command.by_shell()));
+    }
     first.contains(char::is_whitespace).then(|| {
         let what =
             format!("`{first}` is the name of one program: in brackets, each word has quotes of its own");
-        explanation(what).fix(format!("write `{}`", command.split()))
+        explanation(what).fix(command.apart())
     })
 }
 
-/// Returns what to say of the command that `words` are, of the instruction `keyword` in the lines `lines` of `file`, if it
-/// stands in brackets but is no JSON: the stock frontend has a shell run it then, brackets and all.
-pub(crate) fn not_json(keyword: &str, words: &[&str], lines: (i32, i32), file: &str) -> Option<Finding> {
+/// Returns what to say of the command that `words` are, if the build file has it in brackets but not as JSON: the stock
+/// frontend has a shell run it then, brackets and all. It is `written` after the start of its instruction, which is `start`,
+/// in `lines` of `file`.
+pub(crate) fn not_json(
+    start: &str,
+    words: &[&str],
+    written: &str,
+    lines: (i32, i32),
+    file: &str,
+) -> Option<Finding> {
     let command = words.get(1..)?.last()?.trim();
-    let first = command.strip_prefix('[')?.trim_start();
-    if lines.0 == 0 || !first.starts_with(QUOTES) {
+    let of_shell =
+        written.find('[').is_none_or(|at| serde_json::from_str::<Vec<String>>(&written[at..]).is_err());
+    let list = List::read(command.strip_prefix('[')?);
+    if !of_shell || !list.is_meant() {
         return None;
     }
-    let words: Vec<String> = items(command).iter().map(|word| serde_json::json!(word).to_string()).collect();
     let what = format!("`{command}` is no list, so that a shell would look for a program of this name");
-    let explanation = Explanation::new("exec-form", what)
-        .at(format!("`{keyword}` ({file}:{})", lines.0))
-        .why("in brackets, words have double quotes around them and commas between them")
-        .fix(format!("write `{keyword} [{}]`", words.join(", ")));
+    let explanation = Explanation::new("exec-form", what).at(format!("`{start}` ({file}:{})", lines.0));
+    let explanation = match list.after.trim() {
+        "" => explanation
+            .why("in brackets, words have double quotes around them and commas between them")
+            .fix(format!("write `{start} {}`", json(&list.words))),
+        after => explanation
+            .why(format!("after a list, there can be nothing else, as `{after}`"))
+            .fix("write the command without brackets, so that a shell runs it"),
+    };
     Some(Finding { lines, text: explanation.spelled(Spelling::Labels) })
 }
 
-/// Returns the words of a list, whatever is between them and around them.
-fn items(list: &str) -> Vec<String> {
-    let mut items = Vec::new();
-    let mut word = String::new();
-    let mut is_quoted = false;
-    for letter in list.trim_start_matches('[').trim_end_matches(']').chars() {
-        match letter {
-            letter if QUOTES.contains(&letter) => {
-                is_quoted = !is_quoted;
-                if !is_quoted {
-                    items.push(std::mem::take(&mut word));
+/// Returns `words` as a list.
+fn json(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| serde_json::json!(word).to_string()).collect();
+    format!("[{}]", words.join(", "))
+}
+
+/// What somebody wrote as a list, or as a test in a shell.
+#[derive(Debug, Default)]
+struct List<'a> {
+    words: Vec<String>,
+    /// Whether it begins as what `[` or `[[` is to test does.
+    is_apart: bool,
+    /// Whether there is something that is neither in quotes nor between words.
+    has_bare: bool,
+    /// What follows the bracket at its end.
+    after: &'a str,
+}
+
+impl<'a> List<'a> {
+    /// Reads what follows the bracket at its beginning.
+    fn read(text: &'a str) -> Self {
+        let is_apart = text.starts_with(|letter: char| letter.is_whitespace() || letter == '[');
+        let mut list = Self { is_apart, ..Self::default() };
+        let mut word = String::new();
+        let mut quote = None;
+        let mut letters = text.chars();
+        while let Some(letter) = letters.next() {
+            match quote {
+                Some(end) if letter == end => {
+                    quote = None;
+                    list.words.push(unescaped(std::mem::take(&mut word)));
+                }
+                Some('"') if letter == '\\' => {
+                    word.push(letter);
+                    word.extend(letters.next());
+                }
+                Some(_) => word.push(letter),
+                None if QUOTES.iter().any(|(start, _)| *start == letter)
+                    || letter == ','
+                    || letter == ']'
+                    || letter.is_whitespace() =>
+                {
+                    list.words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()));
+                    quote = QUOTES.iter().find(|(start, _)| *start == letter).map(|(_, end)| *end);
+                    if letter == ']' {
+                        list.after = letters.as_str();
+                        return list;
+                    }
+                }
+                None => {
+                    list.has_bare = true;
+                    word.push(letter);
                 }
             }
-            letter if is_quoted => word.push(letter),
-            _ => {}
         }
+        list.words.extend(Some(word).filter(|word| !word.is_empty()));
+        list
     }
-    items.extend(Some(word).filter(|word| !word.is_empty()));
-    items
+
+    /// Returns whether a list was meant, and not a command of the shell.
+    fn is_meant(&self) -> bool {
+        let is_test = self.is_apart && (self.has_bare || !self.after.trim().is_empty());
+        !self.words.is_empty() && !is_test
+    }
+}
+
+/// Returns what JSON takes `word` for, which is without its quotes.
+fn unescaped(word: String) -> String {
+    serde_json::from_str(&format!("\"{word}\"")).unwrap_or(word)
 }
 
 /// A command in brackets.
 struct Command<'a> {
-    /// What stands before the brackets; nothing, if they are not known.
+    /// What stands before the brackets.
     start: &'a str,
     words: Vec<String>,
+    /// Whether these are all of it, and not only the name of its program.
+    is_whole: bool,
 }
 
 impl<'a> Command<'a> {
@@ -104,19 +170,42 @@ impl<'a> Command<'a> {
         let brackets = text.find('[').map(|at| text.split_at(at));
         let whole = brackets.and_then(|(start, words)| {
             let words: Vec<String> = serde_json::from_str(words).ok()?;
-            (!words.is_empty()).then_some(Self { start: start.trim_end(), words })
+            (!words.is_empty()).then_some(Self { start: start.trim_end(), words, is_whole: true })
         });
-        let keyword = text.split_whitespace().next().unwrap_or_default();
-        whole.unwrap_or_else(|| Self { start: keyword, words: vec![name.to_owned()] })
+        let start = text.split_whitespace().next().unwrap_or_default();
+        whole.unwrap_or_else(|| Self { start, words: vec![name.to_owned()], is_whole: false })
     }
 
-    /// Returns the command with its first word taken apart.
-    fn split(&self) -> String {
-        let Self { start, words } = self;
-        let first = words.first().map(|word| split(word)).unwrap_or_default();
-        let words = first.iter().chain(words.iter().skip(1));
-        let words: Vec<String> = words.map(|word| serde_json::json!(word).to_string()).collect();
-        format!("{start} [{}]", words.join(", "))
+    /// Returns how its first word is taken apart.
+    fn apart(&self) -> String {
+        let Self { start, words, is_whole } = self;
+        let Some((first, rest)) = words.split_first() else { return String::new() };
+        let mut words = split(first);
+        if *is_whole {
+            words.extend_from_slice(rest);
+            return format!("write `{start} {}`", json(&words));
+        }
+        let list = json(&words);
+        let first = serde_json::json!(first);
+        format!("write `{}` for `{first}`", list.trim_start_matches('[').trim_end_matches(']'))
+    }
+
+    /// Returns how a shell runs it.
+    fn by_shell(&self) -> String {
+        if !self.is_whole {
+            return "have a shell put it in: write the command without brackets".to_owned();
+        }
+        let words: Vec<String> = self.words.iter().map(|word| in_shell(word)).collect();
+        format!("have a shell put it in: `{} exec {}`", self.start, words.join(" "))
+    }
+}
+
+/// Returns `word` so that a shell takes it for one word, with its variables put in.
+fn in_shell(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "$%+,-./:=@_{}".contains(letter);
+    match word.chars().all(is_plain) && !word.is_empty() {
+        true => word.to_owned(),
+        false => format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")),
     }
 }
 
@@ -141,10 +230,17 @@ mod tests {
 
     #[test]
     fn a_list_that_is_none_is_told_as_it_was_meant() {
-        let said = |words: &[&str]| not_json("CMD", words, (2, 3), "Dockerfile").map(|finding| finding.text);
+        let said = |written: &str| {
+            let words = ["/bin/sh", "-c", written.trim_start_matches("--retries=1 CMD ")];
+            not_json("CMD", &words, written, (2, 3), "Dockerfile").map(|finding| finding.text)
+        };
         for (command, meant) in [
             ("['ls', '-l']", r#""ls", "-l""#),
+            ("[ls, -l]", r#""ls", "-l""#),
             (r#"["-c" "print(1)"]"#, r#""-c", "print(1)""#),
+            (r#"["-c" "print('\u00e9\"')"]"#, r#""-c", "print('é\"')""#),
+            (r#"["grep", "\d"]"#, r#""grep", "\\d""#),
+            ("[ 'a', \"b\" ]", r#""a", "b""#),
             (r#"[ "a", "b",]"#, r#""a", "b""#),
             (r#"["a", "b c""#, r#""a", "b c""#),
             ("[“a”, “b\\”]", r#""a", "b\\""#),
@@ -155,19 +251,37 @@ mod tests {
                     why: in brackets, words have double quotes around them and commas between them\n    \
                     fix: write `CMD [{meant}]`"
             );
-            assert_eq!(said(&["/bin/sh", "-c", command]), Some(expected));
+            assert_eq!(said(command).as_ref(), Some(&expected));
+            assert_eq!(said(&format!("--retries=1 CMD {command}")), Some(expected));
         }
-        for words in [&["/bin/sh", "-c", "[ -e /x ] && y"][..], &["['a']"], &["sh", "-c", "a ['b']"], &[]] {
-            assert_eq!(said(words), None);
+        let expected = "error[exec-form]: `[\"a\"] || b` is no list, so that a shell would look for a program of this name\n  \
+            where: `CMD` (Dockerfile:2)\n    why: after a list, there can be nothing else, as `|| b`\n    \
+            fix: write the command without brackets, so that a shell runs it";
+        assert_eq!(said(r#"["a"] || b"#).as_deref(), Some(expected));
+        for command in [
+            "[ -e /x ] && y",
+            r#"[ "$(cat /x)" = ok ] || exit 1"#,
+            r#"[ "$X" = x ] && exec ls || exec cat"#,
+            r#"[ "$X" ] || exit"#,
+            r#"[["$X" = x ]]"#,
+            "a ['b']",
+            "[",
+            "",
+        ] {
+            assert_eq!(said(command), None, "{command}");
         }
-        // That of another image.
-        assert_eq!(not_json("CMD", &["/bin/sh", "-c", "['a']"], (0, 0), "Dockerfile"), None);
+        // A list whose last word looks like one.
+        for last in ["['a']", r#"["a", "b"]"#] {
+            let written = serde_json::json!(["/bin/sh", "-c", last]).to_string();
+            assert_eq!(not_json("CMD", &["/bin/sh", "-c", last], &written, (2, 2), "Dockerfile"), None);
+        }
     }
 
     #[test]
     fn a_command_in_brackets_is_not_one_of_a_shell() {
         let words = "is the name of one program: in brackets, each word has quotes of its own";
         let variable = "stays as it is: in brackets, no shell puts in variables";
+        let printed = "stays as it is: in brackets, no shell puts in what commands print";
         let none = "\n    why: the image has no variable `X`; an `ARG` is for the build only";
         let empty = "the name of the program is empty";
         for (text, name, what, rest) in [
@@ -190,12 +304,26 @@ mod tests {
                 "fix: write `HEALTHCHECK --retries=1 CMD [\"true\", \"x\"]`",
             ),
             // Of a command on several lines.
-            ("CMD [\"a b\",", "a b", format!("`a b` {words}"), "fix: write `CMD [\"a\", \"b\"]`"),
+            ("CMD [\"a b\",", "a b", format!("`a b` {words}"), "fix: write `\"a\", \"b\"` for `\"a b\"`"),
             (
-                "ENTRYPOINT [\"$BIN\", \"-x\"]",
+                "HEALTHCHECK --retries=1",
                 "$BIN",
                 format!("`$BIN` {variable}"),
-                "fix: write what `BIN` stands for\n    fix: or have a shell put it in: `ENTRYPOINT exec $BIN -x`",
+                "fix: write what `BIN` stands for\n    \
+                    fix: or have a shell put it in: write the command without brackets",
+            ),
+            (
+                "ENTRYPOINT [\"$BIN\", \"-x\", \"echo \\\"a\\\"; ls\"]",
+                "$BIN",
+                format!("`$BIN` {variable}"),
+                "fix: write what `BIN` stands for\n    \
+                    fix: or have a shell put it in: `ENTRYPOINT exec $BIN -x \"echo \\\"a\\\"; ls\"`",
+            ),
+            (
+                "CMD [\"$(which node)\", \"x\"]",
+                "$(which node)",
+                format!("`$(which node)` {printed}"),
+                "fix: have a shell put it in: `CMD exec \"$(which node)\" x`",
             ),
             (
                 "CMD [\"/a/${X} y\"]",

@@ -187,11 +187,20 @@ impl<'a> Instructions<'a> {
 
     /// Returns the lines of the instruction `keyword` that counts; zeros if there is none, as with one of the base image.
     pub(crate) fn last(&self, keyword: &str) -> (i32, i32) {
+        let Some(instruction) = self.last_instruction(keyword) else { return (0, 0) };
+        (number(instruction.lines.0), number(instruction.lines.1))
+    }
+
+    /// Returns what the instruction `keyword` that counts says, as one line; `None` if there is none.
+    pub(crate) fn last_body(&self, keyword: &str) -> Option<String> {
+        self.last_instruction(keyword).map(|instruction| self.body(instruction))
+    }
+
+    fn last_instruction(&self, keyword: &str) -> Option<&Instruction<'a>> {
         let of_stage = |stage: &Range<usize>| {
             self.instructions.get(stage.clone())?.iter().rfind(|instruction| instruction.is(keyword))
         };
-        let Some(instruction) = self.stages.iter().find_map(of_stage) else { return (0, 0) };
-        (number(instruction.lines.0), number(instruction.lines.1))
+        self.stages.iter().find_map(of_stage)
     }
 
     /// Returns the line of the target's last label `name`; zeros if there is none, as with one of the base image.
