@@ -230,7 +230,8 @@ impl<'a> Instructions<'a> {
         let of_all = self.variables();
         // Those of the image that it is built on, whatever that is.
         let is_of_file = |name: &str| {
-            let set = self.instructions.iter().filter(|instruction| instruction.is("ENV"));
+            let of_target = self.stages.iter().flat_map(|stage| &self.instructions[stage.clone()]);
+            let set = of_target.filter(|instruction| instruction.is("ENV"));
             set.flat_map(|instruction| self.environment(instruction)).any(|(known, _)| known == name)
         };
         let inherited = self.build.environment.iter().filter(|(name, _)| !is_of_file(name)).cloned();
@@ -240,8 +241,9 @@ impl<'a> Instructions<'a> {
         for (index, scope) in scopes.into_iter().rev().enumerate() {
             for instruction in self.instructions.get(scope).into_iter().flatten() {
                 if instruction.is("ENV") {
+                    // What one instruction sets, it does not know yet.
+                    let known = [environment.as_slice(), &arguments].concat();
                     for (name, value) in self.environment(instruction) {
-                        let known = [environment.as_slice(), &arguments].concat();
                         environment.retain(|(known, _)| *known != name);
                         let value = expanded(&value, &known, Unset::Empty);
                         environment.extend(value.map(|value| (name, value)));
@@ -505,11 +507,12 @@ mod tests {
     #[test]
     fn defaults_have_the_variables_that_are_known() {
         let file = file(
-            "ARG GLOBAL=g\nARG MINIMAGE_WITH=$GLOBAL-all\nARG HIDDEN=h\nFROM x AS base\nARG OF_BASE=b TWO=2\n\
+            "ARG GLOBAL=g\nARG MINIMAGE_WITH=$GLOBAL-all\nARG HIDDEN=h\nFROM x AS other\nENV IMAGE=other\nFROM x AS base\nARG OF_BASE=b TWO=2\n\
             ENV ENV=\"e $OF_BASE\" OF_BASE=env\nARG GLOBAL\nARG MINIMAGE_A=\"${GLOBAL}, $ENV\"\nFROM base\n\
             ARG PLAIN=1 UNSET\nARG MINIMAGE_B=$OF_BASE$TWO$PLAIN MINIMAGE_C='$PLAIN' MINIMAGE_D=$UNSET \\\n  \
             MINIMAGE_E=${UNSET:-d} MINIMAGE_F=$HIDDEN MINIMAGE_G=${LATE-} MINIMAGE_H=$IMAGE MINIMAGE_I=$TARGETARCH\n\
-            ENV LATE late\nARG TARGETARCH\nARG MINIMAGE_J=${TARGETARCH}:$LATE\n",
+            ENV LATE late\nARG TARGETARCH\nARG MINIMAGE_J=${TARGETARCH}:$LATE\n\
+            ENV LATE=later OLD=$LATE\nARG MINIMAGE_K=$OLD,$LATE\n",
         );
         let pairs = |pairs: &[(&str, &str)]| -> Variables {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -523,6 +526,7 @@ mod tests {
             .filter_map(|(name, value)| Some((name.strip_prefix("MINIMAGE_")?, value.as_str())))
             .collect();
         let expected = [
+            ("K", "late,later"),
             ("J", "arm64:late"),
             ("I", "$TARGETARCH"),
             ("H", "i"),
