@@ -22,17 +22,27 @@ pub(crate) struct Contents {
     pub(crate) special: Vec<(RootPath, &'static str)>,
 }
 
-impl Contents {
-    /// Returns the warning that what no image has is left out, for `lines` of the build file, if there is any.
-    pub(crate) fn warning(mut self, lines: (i32, i32)) -> Option<Finding> {
-        self.special.sort();
-        let named = self.special.iter().take(NAMED_MAX).map(|(path, what)| format!("`{path}` is {what}"));
+/// The places of what no image has, as far as somebody was told of them.
+#[derive(Debug, Default)]
+pub(crate) struct Told(BTreeSet<RootPath>);
+
+impl Told {
+    /// Returns the warning that `special` is left out, for `lines` of the build file, if there is any that nobody was told
+    /// of.
+    pub(crate) fn warning(
+        &mut self,
+        mut special: Vec<(RootPath, &'static str)>,
+        lines: (i32, i32),
+    ) -> Option<Finding> {
+        special.retain(|(path, _)| self.0.insert(path.clone()));
+        special.sort();
+        let named = special.iter().take(NAMED_MAX).map(|(path, what)| format!("`{path}` is {what}"));
         let mut text = named.collect::<Vec<_>>().join(", ");
-        if self.special.len() > NAMED_MAX {
-            text += &format!(", and {} more", self.special.len() - NAMED_MAX);
+        if special.len() > NAMED_MAX {
+            text += &format!(", and {} more", special.len() - NAMED_MAX);
         }
         text += ": left out";
-        (!self.special.is_empty()).then_some(Finding { lines, text })
+        (!special.is_empty()).then_some(Finding { lines, text })
     }
 }
 

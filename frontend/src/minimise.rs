@@ -17,7 +17,7 @@ use crate::advice::Advice;
 use crate::application::{self, ApplicationError};
 use crate::blame::Said;
 use crate::closure::{Blamed, ClosureError, Part, Wants, Within, as_in_parts, closure, closure_in_part};
-use crate::expand;
+use crate::expand::{self, Told};
 use crate::named::{Found, Trees, roots};
 use crate::place;
 use crate::request::{Asked, Finding, Outcome, Request, StageKind, What};
@@ -89,10 +89,10 @@ pub(crate) fn minimised<'a>(
         None => None,
     };
     let wants = Wants { choices, rules: Catalogue::with(&[])?, user, said: said(request) };
-    let mut found = Vec::new();
+    let (mut found, mut told) = (Vec::new(), Told::default());
     let trees = Trees::new(request, target, base, stages)?;
     for asked in &request.roots {
-        found.extend(roots(asked, &trees, outcome)?);
+        found.extend(roots(asked, &trees, &mut told, outcome)?);
     }
     let included: Vec<(Glob, Asked)> = request.settings.included()?.into_iter().map(as_asked).collect();
     for (pattern, asked) in &included {
@@ -103,7 +103,7 @@ pub(crate) fn minimised<'a>(
         }
         let keep = |path: &RootPath| Keep::Member(path.to_raw());
         found.extend(matching.paths.iter().map(|path| Found { asked, keep: keep(path), origin: None }));
-        outcome.warnings.extend(matching.warning(asked.lines));
+        outcome.warnings.extend(told.warning(matching.special, asked.lines));
     }
     let exclude = &wants.choices.selection.exclude;
     let is_excluded = |path: &RawPath| {
@@ -191,7 +191,7 @@ pub(crate) fn minimised<'a>(
         for path in made.paths.iter().filter(|path| !glob::covers(exclude, path)) {
             all.push((&ran, root(&ran, &Keep::Member(path.to_raw()), request)));
         }
-        outcome.warnings.extend(made.warning((0, 0)));
+        outcome.warnings.extend(told.warning(made.special, (0, 0)));
     }
     let name = match request.kind {
         StageKind::Rootfs => TreeName::System(&request.target),
@@ -584,19 +584,20 @@ pub(crate) mod tests {
         assert_eq!(found("/opt/e /opt/d /opt/c /opt/b /opt/a"), many);
         let target = tree(
             "target",
-            "/a/z fifo\n/a/x text x\n/a/y fifo\n/b/x text x\n/b/y fifo\n/c/y fifo\n/c/x text x",
+            "/a/z fifo\n/a/x text x\n/a/y fifo\n/b/x text x\n/b/y fifo\n/c/y fifo\n/c/x text x\n/d/y fifo\n/e fifo",
         );
         let stage = tree("stage", "/a.tar text x\n/x text x\n/y fifo\n");
         let mut archive = copied(0, "/a.tar", "/a/");
         let What::Copied(copied) = &mut archive else { unreachable!() };
         copied.unpacks = true;
         let roots = vec![archive, self::copied(0, "/", "/b"), What::Tree("/c".to_owned())];
-        let settings = Settings::of(vec![label("include", "/a/*", 4)]).unwrap();
+        let settings = Settings::of(vec![label("include", "/[ad]/*", 4)]).unwrap();
+        let request = Request { settings, was_run: true, ..request(&["context"], roots) };
         assert_eq!(
-            image(&Request { settings, ..request(&["context"], roots) }, &target, &[&stage]),
+            image(&request, &target, &[&stage]),
             "/a/x\n/b/x\n/c/x\n1: warning: `/a/y` is a FIFO, `/a/z` is a FIFO: left out\n\
                 2: warning: `/b/y` is a FIFO: left out\n3: warning: `/c/y` is a FIFO: left out\n\
-                4: warning: `/a/y` is a FIFO, `/a/z` is a FIFO: left out"
+                4: warning: `/d/y` is a FIFO: left out\nwarning: `/e` is a FIFO: left out"
         );
     }
 

@@ -9,7 +9,7 @@ use minimage::rootfs::{Kind, Rootfs, RootfsError, chase};
 use minimage::roots::Keep;
 
 use crate::application;
-use crate::expand::{self, Contents, Place, itself};
+use crate::expand::{self, Contents, Place, Told, itself};
 use crate::request::{Asked, Outcome, Request, Stage, StageKind, What};
 
 /// One root of the image.
@@ -95,15 +95,16 @@ impl<'a> Trees<'a> {
     }
 }
 
-/// Returns the roots that `asked` stands for.
+/// Returns the roots that `asked` stands for, and adds to `outcome` what it asks for that no image has.
 pub(crate) fn roots<'a>(
     asked: &'a Asked,
     trees: &Trees<'_>,
+    told: &mut Told,
     outcome: &mut Outcome,
 ) -> Result<Vec<Found<'a>>, RootfsError> {
     let Trees { target, base, stages, .. } = *trees;
     let keep = |keep| Found { asked, keep, origin: None };
-    let mut left = Contents::default();
+    let mut left = Vec::new();
     let found = match &asked.what {
         What::Copied(copied) => {
             let Some(stage) = stages.get(copied.stage) else { return Ok(Vec::new()) };
@@ -120,13 +121,13 @@ pub(crate) fn roots<'a>(
                 }
                 for (path, what) in unpacked.special {
                     if !application::is_same(base, target, &path)? {
-                        left.special.push((path, what));
+                        left.push((path, what));
                     }
                 }
             }
             for pair in pairs.into_iter().filter(|pair| !pair.to.is_root()) {
                 if let Some(Kind::Special(what)) = target.lookup(&pair.to)?.map(|node| node.kind) {
-                    left.special.push((pair.to, what));
+                    left.push((pair.to, what));
                     continue;
                 }
                 let wrapped = |path: RawPath| match pair.place {
@@ -166,7 +167,7 @@ pub(crate) fn roots<'a>(
         What::Tree(path) => match itself(target, &RawPath::from(path.as_str()))? {
             Some(top) => {
                 let Contents { paths, special } = expand::tree(target, top)?;
-                left.special = special;
+                left = special;
                 paths.iter().map(|path| keep(Keep::Member(path.to_raw()))).collect()
             }
             None => Vec::new(),
@@ -180,7 +181,7 @@ pub(crate) fn roots<'a>(
         What::Login(path) => vec![keep(Keep::Login(RawPath::from(path.as_str())))],
         What::Word(_) | What::Command(_) | What::Script(_) => Vec::new(),
     };
-    outcome.warnings.extend(left.warning(asked.lines));
+    outcome.warnings.extend(told.warning(left, asked.lines));
     Ok(found)
 }
 
