@@ -19,12 +19,13 @@ fn check(bytes: &[u8]) -> u64 {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let texts: [&[u8]; 5] = [
+    let texts: [&[u8]; 6] = [
         b"#!/bin/sh\nset -e\nFOO=1 prog \"$@\" | other && third; exec last --flag\n",
         b"case $1 in a|b) one;; *) two ;; esac\nfor x in $(list); do run $x; done\nwhile true; do sleep 1; done\n",
         b"f() { inner; }\nf\ncat <<EOF | sort\ntext $(hidden)\nEOF\nif [ -x /bin/x ]; then /bin/x; fi\n",
         b"a=`b c`; \"quoted prog\" 'single' pro\\\ng ${x:-$(deep \"$(deeper)\")} >out 2>&1 &\n",
         b"su - x -s /bin/sh -c 'a | b'; eval \"exec $c d\" -e; timeout -k 1 5 xargs -rn1 nice -n 5 sh -c f; runuser -ux g\n",
+        b"<<A <<-B <<A cat 2>&1 &>x 3<>y <<<z\nA\n\tB\nA\n",
     ];
     texts.map(<[u8]>::to_vec).into()
 }

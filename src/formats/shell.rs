@@ -228,7 +228,7 @@ impl Found {
         let mut is_case_pattern = false;
         let mut previous: Option<Vec<u8>> = None;
         while let Some(token) = scanner.next() {
-            if !matches!(token, Token::Word(_) | Token::Redirection) {
+            if !matches!(token, Token::Word(_)) {
                 self.end_eval();
             }
             match token {
@@ -246,7 +246,6 @@ impl Found {
                     self.functions.extend(previous.take());
                     position = Position::Command;
                 }
-                Token::Redirection => scanner.skip_word(),
                 Token::Word(word) => {
                     self.note_variables(&word, position);
                     let text = word.known();
@@ -466,6 +465,11 @@ mod tests {
             ("cat <<\"EOF\"; cat <<\\END\n$(no)\nEOF\n$(no)\nEND\nls", "cat ls"),
             ("cat <<-'END' >/dev/null\n\tdd if=x\n\tEND\nuname", "cat uname"),
             ("ls > out 2>&1 < in; date >> log", "date ls"),
+            (
+                "2>/dev/null a; >/dev/null 2>&1 b; exec 2>&1 nice 3>x b; timeout 5 2>&1 c",
+                "a b c nice timeout",
+            ),
+            ("&>>x a; 10<<<x b; 2>$(c) d; xargs 1>x e", "a b c d e xargs"),
             ("( cd /; find . ) & wait", "find"),
             ("# comment; mkfs\ntrue # rm\n", ""),
             ("'quoted name' x; \"stat\" y", "stat"),
@@ -536,6 +540,18 @@ mod tests {
             let found = started_by(script.as_bytes()).programs;
             let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
             assert_eq!(found.join(" "), words, "{script}");
+        }
+    }
+
+    #[test]
+    fn what_repeats_without_end_is_read_to_the_end() {
+        for (repeated, count, words) in
+            [("<<A ", 200_000, ""), ("a <<A <", 100_000, "a"), ("a $(", 200_000, "a")]
+        {
+            let script = repeated.repeat(count) + "\n";
+            let found = started_by(script.as_bytes()).programs;
+            let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
+            assert_eq!(found.join(" "), words, "{repeated}");
         }
     }
 

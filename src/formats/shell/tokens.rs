@@ -40,11 +40,17 @@ pub(super) enum Token {
     Close,
     /// `()` after a word: that was the name of a function.
     Function,
-    /// `<` or `>`: a file name follows.
-    Redirection,
 }
 
-/// Reads a script token by token.
+/// What stands between the number of a file and what it becomes, the longer ones first.
+const REDIRECTIONS: [&[u8]; 12] =
+    [b"&>>", b"&>", b"<<<", HEREDOC_BEHIND_TABS, HEREDOC, b"<>", b"<&", b"<", b">>", b">&", b">|", b">"];
+const HEREDOC: &[u8] = b"<<";
+const HEREDOC_BEHIND_TABS: &[u8] = b"<<-";
+/// The most here-documents that one line opens, as in bash.
+const HEREDOCS_MAX: usize = 16;
+
+/// Reads a script token by token, but for redirections.
 pub(super) struct Scanner<'a> {
     rest: &'a [u8],
     heredocs: Vec<HereDocument>,
@@ -100,6 +106,9 @@ impl<'a> Scanner<'a> {
 
     pub(super) fn next(&mut self) -> Option<Token> {
         self.skip_blanks();
+        while self.skip_redirection() {
+            self.skip_blanks();
+        }
         let token = match self.rest {
             [] => return None,
             [b'\n', ..] => {
@@ -129,35 +138,10 @@ impl<'a> Scanner<'a> {
                 self.skip(1);
                 Token::Close
             }
-            [b'&', b'>', ..] => {
-                self.skip(2);
-                Token::Redirection
-            }
-            [b'<', b'<', b'<', ..] => {
-                self.skip(3);
-                Token::Redirection
-            }
-            [b'<', b'<', rest @ ..] => {
-                let strips_tabs = rest.first() == Some(&b'-');
-                self.skip(if strips_tabs { 3 } else { 2 });
-                self.skip_blanks();
-                let before = self.rest;
-                let word = self.word();
-                let spelled = before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or_default();
-                let is_plain = spelled.iter().any(|byte| b"'\"\\".contains(byte));
-                let document = |end| HereDocument { end, strips_tabs, is_plain };
-                self.heredocs.extend(word.into_literal().map(document));
-                return self.next();
-            }
             // `<(command)` is a word that runs a command; what it runs is a command of its own.
             [b'<' | b'>', b'(', ..] => {
                 self.skip(2);
                 Token::Separator
-            }
-            [b'<' | b'>', rest @ ..] => {
-                let more = rest.iter().take_while(|byte| matches!(byte, b'>' | b'<' | b'&' | b'|')).count();
-                self.skip(more.saturating_add(1));
-                Token::Redirection
             }
             [b';' | b'|' | b'&', ..] => {
                 self.skip(1);
@@ -175,11 +159,28 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    pub(super) fn skip_word(&mut self) {
-        self.skip_blanks();
-        if !matches!(self.peek(), None | Some(b'\n')) {
-            self.word();
+    /// Passes over the redirection that is next, if there is one, with the number before it and the word after it.
+    fn skip_redirection(&mut self) -> bool {
+        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let rest = self.rest.get(digits..).unwrap_or_default();
+        let Some(operator) = REDIRECTIONS.iter().find(|operator| rest.starts_with(operator)) else {
+            return false;
+        };
+        if matches!(rest, [b'<' | b'>', b'(', ..]) || digits > 0 && operator.starts_with(b"&") {
+            return false;
         }
+        self.skip(digits.saturating_add(operator.len()));
+        self.skip_blanks();
+        let before = self.rest;
+        let word = self.word();
+        let strips_tabs = *operator == HEREDOC_BEHIND_TABS;
+        if (strips_tabs || *operator == HEREDOC) && self.heredocs.len() < HEREDOCS_MAX {
+            let spelled = before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or_default();
+            let is_plain = spelled.iter().any(|byte| b"'\"\\".contains(byte));
+            let document = |end| HereDocument { end, strips_tabs, is_plain };
+            self.heredocs.extend(word.into_literal().map(document));
+        }
+        true
     }
 
     /// Reads one word. What `$` and backquotes stand for is not known, but for a default: `${PAGER-less}` may well be
@@ -219,12 +220,10 @@ impl<'a> Scanner<'a> {
             }
             self.skip(1);
         }
-        // A digit before `<` or `>` is the number of a file, not a word.
-        let is_file_number = matches!(self.peek(), Some(b'<' | b'>')) && text.iter().all(u8::is_ascii_digit);
         match unknown.as_slice() {
             // With anything around it, it is a part of something else.
             [Some(default)] if text.len() == written => Word { text: default.to_vec(), is_literal: true },
-            unknown => Word { text, is_literal: unknown.is_empty() && !is_file_number },
+            unknown => Word { text, is_literal: unknown.is_empty() },
         }
     }
 
