@@ -11,7 +11,7 @@ use crate::formats::accounts::{self, ACCOUNTS_MAX, Group, Password, User};
 use crate::formats::{nsswitch, tmpfiles};
 use crate::glob::Glob;
 use crate::nearest::nearest;
-use crate::path::{RawPath, show};
+use crate::path::{RawPath, RootPath, show};
 use crate::rootfs::{Eyes, Kind, Node, chase, find, read_file};
 use crate::roots::Origin;
 use crate::spec::Generated;
@@ -275,12 +275,17 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Returns where the user of the image is at home; `None` if nobody knows.
+    /// Returns where the user of the image is at home; `None` if nobody knows, or if that is no place for patterns.
     pub(super) fn home(&self) -> Result<Option<Vec<u8>>, ResolveError> {
-        let Some(run_as) = self.inputs.user else { return Ok(Some(b"/root".to_vec())) };
-        let accounts = self.accounts()?;
-        let home = accounts.user(&run_as.user).map(|user| user.home.clone());
-        Ok(home.filter(|home| home.starts_with(b"/")))
+        let home = match self.inputs.user {
+            None => Some(b"/root".to_vec()),
+            Some(run_as) => self.accounts()?.user(&run_as.user).map(|user| user.home.clone()),
+        };
+        let Some(home) = home.filter(|home| home.starts_with(b"/")) else { return Ok(None) };
+        // Chrooted FTP spells `/srv/./pub`. What `..` leads to is known only on the way.
+        let mut names = home.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        let path = names.try_fold(RootPath::root(), |path, name| path.child(name));
+        Ok(path.map(|path| path.as_bytes().to_vec()))
     }
 
     /// Returns root, nobody, and the needed users that the source has a name for.

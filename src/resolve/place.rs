@@ -145,7 +145,7 @@ pub(super) fn landing(
         above = parent;
         match chase(rootfs, &above)?.end {
             Ok((real, node)) if node.kind == Kind::Directory => {
-                let mut path = rest.iter().rev().filter(|name| !name.is_empty());
+                let mut path = rest.iter().rev().filter(|name| !matches!(name.as_slice(), b"" | b"."));
                 let path = path.try_fold(real, |path, name| path.child(name));
                 return Ok(path.map(|path| Landing { path, above }));
             }
@@ -171,6 +171,7 @@ mod tests {
             ("/lib", Some("/usr/lib/app in /lib")),
             ("/srv/", Some("/srv/app in /")),
             ("/srv", Some("/srv in /")),
+            ("/lib/./a/./b/.", Some("/usr/lib/a/b in /lib/.")),
             ("/lib/x/y", None),
             ("/", Some("/app in /")),
         ] {
