@@ -170,7 +170,7 @@ enum ProblemKind {
     /// There is no such flag.
     UnknownKey { key: String, nearest: Option<String> },
     /// The flag takes something else.
-    WrongType { key: String, takes: Takes, found: String, fix: String },
+    WrongType { key: String, takes: Takes, found: String, why: Option<&'static str>, fix: String },
 }
 
 impl Explain for ProjectError {
@@ -189,9 +189,11 @@ impl Explain for ProjectError {
                         None => "`minimage build --help` lists them".to_owned(),
                     })
                 }
-                ProblemKind::WrongType { key, takes, found, fix } => {
+                ProblemKind::WrongType { key, takes, found, why, fix } => {
                     let what = format!("`{key}` takes {}, not {found}", takes.expected());
-                    Explanation::new("project-type", what).at(place).fix(format!("write `{fix}`"))
+                    let explanation = Explanation::new("project-type", what).at(place);
+                    let explanation = why.iter().fold(explanation, |explanation, why| explanation.why(*why));
+                    explanation.fix(format!("write `{fix}`"))
                 }
             }
         };
@@ -237,8 +239,8 @@ pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, Pro
             Ok(None) => {}
             Err(wrong) => {
                 let takes = flag.takes;
-                let (found, fix) = (wrong.found(), wrong.fix(text, name, takes));
-                let kind = ProblemKind::WrongType { key: name.to_owned(), takes, found, fix };
+                let (found, why, fix) = (wrong.found(), wrong.why(), wrong.fix(text, key, takes));
+                let kind = ProblemKind::WrongType { key: name.to_owned(), takes, found, why, fix };
                 problems.push(Problem { line: self::line(text, &wrong.value.span()), kind });
             }
         }
@@ -285,23 +287,69 @@ impl Wrong<'_> {
         }
     }
 
+    /// Returns why it is of that type, if that may surprise.
+    fn why(&self) -> Option<&'static str> {
+        let is_nested = matches!((self.value.get_ref(), &self.within), (DeValue::Table(_), Within::Table(_)));
+        is_nested.then_some("without quotes, each part of a key with dots in it is a table")
+    }
+
     /// Returns what could stand there instead of what `text` has, for the flag `key` that takes `takes`.
-    fn fix(&self, text: &str, key: &str, takes: Takes) -> String {
+    fn fix(&self, text: &str, key: &Spanned<Cow<'_, str>>, takes: Takes) -> String {
+        let (name, value) = match self.within {
+            Within::Table(name) => innermost(name, self.value),
+            _ => (String::new(), self.value),
+        };
         // What is text somewhere else, only lacks its quotes; a switch is none.
-        let written = match (self.value.get_ref(), &self.within) {
+        let written = match (value.get_ref(), &self.within) {
             (DeValue::Boolean(_), Within::Nothing) => None,
             (DeValue::Float(_), _) if takes == Takes::Number => None,
+            (DeValue::String(string), Within::Table(_)) => Some(&**string),
             (DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_), _) => None,
-            _ => text.get(self.value.span()),
+            _ => text.get(value.span()),
         };
-        let string = format!("{:?}", written.unwrap_or("…"));
+        let string = quoted(written.unwrap_or("…"));
+        let (key, at) = (key.get_ref(), key.span());
         match (&self.within, takes) {
             (Within::List, _) => string,
-            (Within::Table(name), _) => format!("{name} = {string}"),
+            (Within::Table(_), _) => {
+                let table = if is_in_front_of_a_name(text, &at) { format!("{key}.") } else { String::new() };
+                format!("{table}{} = {string}", bare_or_quoted(&name))
+            }
             (Within::Nothing, Takes::Nothing) => format!("{key} = true"),
             (Within::Nothing, _) => format!("{key} = {string}"),
         }
     }
+}
+
+/// Returns the first value in `value` that is no table, or the last table, and the keys that lead there from `key` on,
+/// as whoever leaves the quotes away means them.
+fn innermost<'a>(key: &str, mut value: &'a Spanned<DeValue<'a>>) -> (String, &'a Spanned<DeValue<'a>>) {
+    let mut key = key.to_owned();
+    while let DeValue::Table(table) = value.get_ref()
+        && let Some((name, inner)) = table.iter().next()
+    {
+        key = format!("{key}.{}", name.get_ref());
+        value = inner;
+    }
+    (key, value)
+}
+
+/// Returns whether the key at `at` of `text` is the first part of one with dots, as in `label.x = "y"`.
+fn is_in_front_of_a_name(text: &str, at: &Range<usize>) -> bool {
+    let before = text.get(..at.start).unwrap_or_default().trim_end();
+    let after = text.get(at.end..).unwrap_or_default().trim_start();
+    after.starts_with('.') && !before.ends_with('[')
+}
+
+/// Returns `key` as TOML has it.
+fn bare_or_quoted(key: &str) -> String {
+    let is_bare = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { quoted(key) }
+}
+
+/// Returns `text` as a string of JSON, which is one of TOML.
+fn quoted(text: &str) -> String {
+    serde_json::json!(text).to_string()
 }
 
 /// Returns the values that `value` gives a flag; `None` if it switches the flag off.
@@ -437,9 +485,23 @@ mod tests {
             ("label = true", 1, pairs, "true or false", r#"label = "…""#),
             ("[label]\na = 1\nb = 1.0", 3, pairs, "a table with a decimal number in it", r#"b = "1.0""#),
             ("[label]\na = true", 2, pairs, "a table with true or false in it", r#"a = "true""#),
+            ("[label]\n'a.b' = true", 2, pairs, "a table with true or false in it", r#""a.b" = "true""#),
+            ("[label]\n'' = true", 2, pairs, "a table with true or false in it", r#""" = "true""#),
+            ("label.a = true", 1, pairs, "a table with true or false in it", r#"label.a = "true""#),
+            ("[label]\n\na.b.c = '1'", 3, pairs, "a table with a table in it", r#""a.b.c" = "1""#),
+            ("[label]\na.'b c' = 1", 2, pairs, "a table with a table in it", r#""a.b c" = "1""#),
+            ("[label]\na.b = []", 2, pairs, "a table with a table in it", r#""a.b" = "…""#),
+            ("[label.a]\nb = '1'", 1, pairs, "a table with a table in it", r#""a.b" = "1""#),
+            ("label.a.b = '\"'", 1, pairs, "a table with a table in it", r#"label."a.b" = "\"""#),
+            ("label = {a.b = '1'}", 1, pairs, "a table with a table in it", r#""a.b" = "1""#),
+            ("label = {a = {}}", 1, pairs, "a table with a table in it", r#"a = "…""#),
         ] {
             assert_eq!(shown(text), [format!("x.toml:{line} {takes} {found} write `{fix}`")], "{text}");
         }
+        let reasons = |text: &str| parse(text, "x.toml", &flags()).unwrap_err().explain()[0].reasons.clone();
+        let why = "without quotes, each part of a key with dots in it is a table";
+        assert_eq!(reasons("[label]\na.b = '1'"), [why]);
+        assert!(reasons("[label]\na = true").is_empty());
         assert_eq!(
             parse("from = '/'\nfrom = '/'", FILE, &flags()).unwrap_err().lines().collect::<Vec<_>>(),
             [2]
