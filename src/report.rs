@@ -68,7 +68,7 @@ pub struct LeftOutRecord {
     pub files: Vec<String>,
     /// How to take it.
     pub how: String,
-    /// `suggested`, `sensitive`, `program`, `script`, `unloadable`, `excluded` or `missing`.
+    /// `suggested`, `sensitive`, `private`, `program`, `script`, `unloadable`, `excluded` or `missing`.
     pub kind: String,
     /// Why it was left out, in words.
     pub text: String,

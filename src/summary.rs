@@ -9,7 +9,7 @@ use crate::report::{LeftOutRecord, Report};
 const NAMED_MAX: usize = 3;
 
 /// What can be left out, the most important first: its kind in reports, and what one of them and several are called.
-/// What the user excludes they know.
+/// What the user excludes they know, and what is private in a home nobody misses.
 const KINDS: [(&str, &str, &str); 6] = [
     ("missing", "thing that is missing", "things that are missing"),
     ("suggested", "rule", "rules"),

@@ -13,7 +13,7 @@ use minimage::path::RootPath;
 use minimage::report::Report;
 use minimage::rootfs::{HostRootfs, Kind, Rootfs, RootfsError};
 use minimage::roots::Origin;
-use minimage::summary::{left_out, size};
+use minimage::summary::{left_out, sensitive, size};
 
 use crate::blame::Said;
 use crate::minimise::EVERY_IMAGE;
@@ -138,7 +138,10 @@ pub(crate) fn lines(
     if all.files > 1 {
         lines.push(format!("largest: {}", largest.collect::<Vec<_>>().join(", ")));
     }
-    lines.extend(left_out(report, LEFT_OUT_MAX, said.spelling));
+    // Which files are sensitive, a warning says.
+    let warning = sensitive(report, said.spelling);
+    let left_out = left_out(report, LEFT_OUT_MAX, said.spelling).into_iter();
+    lines.extend(left_out.filter(|line| Some(line) != warning.as_ref()));
     lines
 }
 
@@ -270,5 +273,9 @@ left out as well: 1 sensitive file, 1 library that is only named in data";
         let said = Said { given: vec![argument], spelling: Spelling::Labels, file: "Dockerfile" };
         let found = lines("stage last", &plan, &closure, &report, vec![count], &said);
         assert_eq!(found.join("\n"), expected);
+        let key = left("sensitive", "/key", "LABEL minimage.include=/key");
+        let report = Report { left_out: vec![key], hints: Vec::new(), ..report };
+        let found = lines("stage last", &plan, &closure, &report, Vec::new(), &said);
+        assert_eq!(found.last().unwrap(), expected.lines().nth(5).unwrap(), "a warning names the key");
     }
 }

@@ -293,7 +293,8 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Takes the files of `rule` that the source has, and returns how many there are.
+    /// Takes the files of `rule` that the source has, and returns how many there are. Those of the user's home that not
+    /// everybody may read are no loss.
     fn take_files(
         &mut self,
         rule: &Rule,
@@ -307,11 +308,21 @@ impl Collector<'_> {
                 let found = find(self.rootfs(), &glob, Eyes::Everybody)?;
                 for path in found.closed {
                     let what = "not everybody may list it".to_owned();
-                    self.left_out.insert(LeftOut::Sensitive { path, what });
+                    self.left_out.insert(match pattern.is_of_home() {
+                        true => LeftOut::Private { path, what },
+                        false => LeftOut::Sensitive { path, what },
+                    });
                 }
                 count += found.paths.len();
                 for path in found.paths.into_iter().filter(|path| !is_for_linkers(path)) {
-                    self.take_implied_or_script(&path, cause, programs)?;
+                    if pattern.is_of_home()
+                        && let Ok((real, node)) = chase(self.rootfs(), &path)?.end
+                        && let Some(what) = self.objection(&real, &node)?
+                    {
+                        self.left_out.insert(LeftOut::Private { path: real, what });
+                    } else {
+                        self.take_implied_or_script(&path, cause, programs)?;
+                    }
                 }
             }
         }

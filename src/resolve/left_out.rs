@@ -17,6 +17,13 @@ pub enum LeftOut {
         /// Why: what is in it, or that not everybody may read it.
         what: String,
     },
+    /// A file in the home of the image's user that a rule takes only if everybody may read it.
+    Private {
+        /// Where it is.
+        path: RootPath,
+        /// Why: what is in it, or that not everybody may read it.
+        what: String,
+    },
     /// A rule that is only a suggestion.
     Rule {
         /// Its ID.
@@ -70,6 +77,7 @@ impl LeftOut {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sensitive { .. } => "sensitive",
+            Self::Private { .. } => "private",
             Self::Rule { .. } => "suggested",
             Self::Script { .. } => "script",
             Self::Program { .. } => "program",
@@ -82,7 +90,9 @@ impl LeftOut {
     /// Returns what is left out: a path or the ID of a rule.
     pub fn what(&self) -> String {
         match self {
-            Self::Sensitive { path, .. } | Self::Excluded { path, .. } => path.to_string(),
+            Self::Sensitive { path, .. } | Self::Private { path, .. } | Self::Excluded { path, .. } => {
+                path.to_string()
+            }
             Self::Rule { id, .. } => id.clone(),
             Self::Script { path, .. } | Self::Program { path, .. } | Self::Unloadable { path, .. } => {
                 path.to_string()
@@ -95,7 +105,7 @@ impl LeftOut {
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Rule { why, .. } | Self::Unloadable { why, .. } => Some(why),
-            Self::Sensitive { what, .. } => Some(what),
+            Self::Sensitive { what, .. } | Self::Private { what, .. } => Some(what),
             Self::Script { .. } | Self::Program { .. } | Self::Excluded { .. } | Self::Missing { .. } => None,
         }
     }
@@ -116,8 +126,8 @@ impl LeftOut {
         let source = if is_dockerfile { "the stage that it is from" } else { "the source" };
         match self {
             // There, what is named is what is meant.
-            Self::Sensitive { path, .. } if is_dockerfile => include(path),
-            Self::Sensitive { path, .. } => {
+            Self::Sensitive { path, .. } | Self::Private { path, .. } if is_dockerfile => include(path),
+            Self::Sensitive { path, .. } | Self::Private { path, .. } => {
                 format!("{} {}", include(path), spelling.of(&Choice::switch("allow-sensitive")))
             }
             Self::Rule { id, .. } => spelling.of(&Choice::new("with", id)),
@@ -140,7 +150,7 @@ impl LeftOut {
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sensitive { path, what } => write!(f, "`{path}`: {what}"),
+            Self::Sensitive { path, what } | Self::Private { path, what } => write!(f, "`{path}`: {what}"),
             Self::Rule { id, why, by, .. } => write!(f, "rule `{id}` for `{by}`: {why}"),
             Self::Script { path, interp } => write!(f, "`{path}`: it needs `{}`", show(interp)),
             Self::Program { path, by } => write!(f, "`{path}`: `{by}` may start it"),

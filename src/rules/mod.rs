@@ -428,6 +428,11 @@ impl Pattern {
         self.text.contains("{self}") || self.text.contains("{prefix}")
     }
 
+    /// Returns whether it is for the home of the image's user, where files may well be private.
+    pub fn is_of_home(&self) -> bool {
+        self.text.contains("{home}")
+    }
+
     /// Returns whether it depends on what the user gives.
     pub fn has_value(&self) -> bool {
         self.text.contains("{value}") || self.text.contains("{codeset}")
