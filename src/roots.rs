@@ -51,7 +51,7 @@ pub enum Keep {
 }
 
 impl Keep {
-    /// Returns the path that is kept, or the name of a program; a pattern has neither.
+    /// Returns the path that is kept, or the name of a program; a pattern has neither, nor has what login shells read.
     pub fn path(&self) -> Option<&RawPath> {
         match self {
             Self::Program { name: path, .. }
@@ -59,9 +59,8 @@ impl Keep {
             | Self::File(path)
             | Self::Script(path)
             | Self::Member(path)
-            | Self::Moved { path, .. }
-            | Self::Login(path) => Some(path),
-            Self::Matching(_) => None,
+            | Self::Moved { path, .. } => Some(path),
+            Self::Matching(_) | Self::Login(_) => None,
         }
     }
 }

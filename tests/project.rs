@@ -8,7 +8,7 @@ use crate::golden;
 use crate::tree_text::Tree;
 
 const TREE: &str = "include debian\n/usr/bin/main elf needed=libq.so.1\n/usr/lib/libq.so.1 elf\n/srv/www/a script a\n\
-    /srv/www/b script b";
+    /srv/www/b script b\n/usr/bin/bash elf\n/etc/profile text x";
 
 /// Runs `minimage` with `arguments` where `minimage.toml` is `project`, if there is one. `$TOP` is a tree. Returns what
 /// came of it, and as text.
@@ -46,6 +46,33 @@ fn a_project_file_says_what_flags_say() {
     // Whoever names a program does not mean the project.
     let named = list(built(Some(PROJECT), "build --from $TOP main --dry-run"));
     assert_eq!(named, list(built(None, "build --from $TOP main --dry-run")));
+}
+
+#[test]
+fn a_login_shell_of_the_command_brings_what_it_reads() {
+    let shell = "from = '$TOP'\nprogram = 'bash'\n";
+    let listed = |project: Option<String>, arguments: &str| {
+        let (outcome, _) = built(project.as_deref(), format!("build --dry-run {arguments}").trim_end());
+        let is_profile = |line: &&str| line.contains("/etc/profile ");
+        outcome.stdout.lines().find(is_profile).map(str::to_owned)
+    };
+    let bash = "--from $TOP bash";
+    let profile = "0644 0:0          2 /etc/profile  # rule `login-shell` for `/usr/bin/bash`: \
+        a login shell reads them before anything else: they set PATH and more";
+    for (project, arguments, expected) in [
+        (None, format!("{bash} -- -lc main"), Some(profile)),
+        (None, format!("{bash} -- -c main"), None),
+        (None, format!("{bash} --entrypoint [\"/usr/bin/bash\",\"-l\"]"), Some(profile)),
+        (None, format!("{bash} main --entrypoint bash --cmd [\"--login\"]"), Some(profile)),
+        // Nobody starts it.
+        (None, format!("{bash} main --cmd [\"main\",\"-l\"]"), None),
+        (None, "--from $TOP main --entrypoint [\"bash\",\"-l\"]".to_owned(), None),
+        (Some(format!("{shell}arguments = ['-lc', 'main']\n")), String::new(), Some(profile)),
+        (Some(format!("{shell}entrypoint = ['/usr/bin/bash', '-l']\n")), String::new(), Some(profile)),
+        (Some(shell.to_owned()), String::new(), None),
+    ] {
+        assert_eq!(listed(project.clone(), &arguments).as_deref(), expected, "{project:?} {arguments}");
+    }
 }
 
 #[test]

@@ -314,6 +314,13 @@ impl Project {
         let environment = project.edits.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         project.choices.search = project.choices.search.with_environment(environment);
         let plain: Vec<Setting> = settings.iter().map(|told| told.setting.clone()).collect();
+        let roots: Vec<Root> = project.roots.iter().map(|(_, root)| root.clone()).collect();
+        let of_command = project.edits.roots_of_command(&roots).into_iter().map(|root| {
+            let asked =
+                Asked { what: What::Word(String::new()), text: root.origin.to_string(), lines: (0, 0) };
+            (asked, root)
+        });
+        project.roots.extend(of_command);
         if wrong.is_empty()
             && let Some(explanation) = project::without_program(&plain, file)
         {
@@ -458,6 +465,22 @@ mod tests {
             project.warnings.iter().map(|warning| (warning.lines.0, &*warning.text)).collect();
         let of_client = "`tag` is for `minimage build`; here it is BuildKit's client that says so";
         assert_eq!(warnings, [(11, of_client)]);
+    }
+
+    #[test]
+    fn a_command_may_be_a_login_shell() {
+        let logins = |text: &str| -> Vec<RawPath> {
+            let roots = Project::read(&settings(text), FILE).ok().unwrap().roots.into_iter();
+            let login = |(_, root): (Asked, Root)| match root.keep {
+                Keep::Login(name) => Some(name),
+                _ => None,
+            };
+            roots.filter_map(login).collect()
+        };
+        let bash = "from = 'x'\nprogram = '/bin/bash'\n";
+        assert_eq!(logins(&format!("{bash}arguments = ['-lc', 'true']")), [RawPath::from("/bin/bash")]);
+        assert_eq!(logins(&format!("{bash}entrypoint = ['ksh', '-l']")), [RawPath::from("ksh")]);
+        assert!(logins(&format!("{bash}arguments = ['-c', 'true']")).is_empty());
     }
 
     #[test]

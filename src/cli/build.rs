@@ -321,6 +321,7 @@ fn spec(arguments: &BuildArguments, from: &SourceArguments) -> Result<BuildSpec,
     };
     let platform = from.platform().map(platform::shown);
     let config = ConfigEdits { platform, ..arguments.config.edits(&arguments.arguments)? };
+    roots.extend(config.roots_of_command(&roots));
     let search = search(arguments, from, None, &config);
     let layers = layer_options(arguments).map_err(boxed)?;
     Ok(BuildSpec { source, roots, search, selection, rules, config, epoch, layers })

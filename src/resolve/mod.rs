@@ -232,8 +232,9 @@ pub fn closure(inputs: &Inputs<'_>) -> Result<Resolution, ResolveError> {
     let Collector { closure, warnings, hints, left_out, env, lib_directories, .. } = collector;
     // Another root may have brought it after all.
     let is_there = |path: &RootPath| closure.entry(path).is_some();
-    let is_left = |left: &LeftOut| {
-        !matches!(left, LeftOut::Sensitive { path, .. } | LeftOut::Private { path, .. } if is_there(path))
+    let is_left = |left: &LeftOut| match left {
+        LeftOut::Sensitive { path, .. } | LeftOut::Private { path, .. } => !is_there(path),
+        _ => true,
     };
     let left_out = left_out.into_iter().filter(is_left).collect();
     Ok(Resolution { closure, programs, warnings, hints, left_out, env, lib_directories })

@@ -6,6 +6,9 @@ use thiserror::Error;
 
 use super::RunAs;
 use crate::explain::{Explain, Explanation, Failure};
+use crate::formats::shell;
+use crate::path::RawPath;
+use crate::roots::{Keep, Origin, Root};
 
 /// What the user says of the image config.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +68,25 @@ impl Explain for EditError {
 }
 
 impl ConfigEdits {
+    /// Returns the roots that an image of `roots` has besides because of its command: the login shells in it.
+    pub fn roots_of_command(&self, roots: &[Root]) -> Vec<Root> {
+        let program = |root: &Root| match &root.keep {
+            Keep::Program { name, .. } => Some(String::from_utf8_lossy(name.as_bytes()).into_owned()),
+            _ => None,
+        };
+        let programs: Vec<String> = roots.iter().filter_map(program).collect();
+        let entrypoint = match (&self.entrypoint, programs.as_slice()) {
+            (Some(words), _) => words.as_slice(),
+            (None, [program]) => std::slice::from_ref(program),
+            (None, _) => &[],
+        };
+        let words = entrypoint.iter().chain(self.cmd.as_ref().unwrap_or(&self.arguments));
+        let words: Vec<&str> = words.map(String::as_str).collect();
+        let origin = Origin::Argument(words.join(" "));
+        let root = |name| Root { keep: Keep::Login(RawPath::new(name)), origin: origin.clone() };
+        shell::started(&words).logins.into_iter().map(root).collect()
+    }
+
     /// Returns the words of a JSON array, or `text` as one word; `name` is the flag that has it.
     ///
     /// # Errors
