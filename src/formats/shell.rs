@@ -19,80 +19,20 @@ const WORDS_MAX: usize = 10_000;
 /// How often a script is read at most, on the whole: substitutions inside of substitutions are read again.
 const DEPTH_MAX: usize = 8;
 
-/// Words that the shell runs itself, and words of its grammar after which a command follows or not.
-const BUILTINS: [&str; 61] = [
-    ".",
-    ":",
-    "[",
-    "[[",
-    "]]",
-    "alias",
-    "bg",
-    "bind",
-    "break",
-    "builtin",
-    "caller",
-    "case",
-    "cd",
-    "compgen",
-    "complete",
-    "continue",
-    "declare",
-    "dirs",
-    "disown",
-    "echo",
-    "enable",
-    "esac",
-    "exit",
-    "export",
-    "false",
-    "fc",
-    "fg",
-    "for",
-    "function",
-    "getopts",
-    "hash",
-    "help",
-    "history",
-    "in",
-    "jobs",
-    "kill",
-    "let",
-    "local",
-    "logout",
-    "mapfile",
-    "popd",
-    "printf",
-    "pushd",
-    "pwd",
-    "read",
-    "readarray",
-    "readonly",
-    "return",
-    "select",
-    "set",
-    "shift",
-    "shopt",
-    "source",
-    "test",
-    "times",
-    "trap",
-    "true",
-    "type",
-    "typeset",
-    "ulimit",
-    "umask",
-];
+/// Words that the shell runs itself, and words of its grammar after which no command follows.
+const BUILTINS: &str = ". : [ [[ ]] alias bg bind break builtin caller case cd compgen complete continue declare dirs \
+    disown done echo enable esac exit export false fc fg fi for getopts hash help history in jobs kill let local logout \
+    mapfile popd print printf pushd pwd read readarray readonly return select set shift shopt source suspend test times \
+    trap true type typeset ulimit umask unalias unset wait }";
 /// Builtins that run the command, or the script, among their arguments.
-const BUILTINS_THAT_RUN: [&str; 3] = ["command", "eval", "exec"];
-const MORE_BUILTINS: [&str; 5] = ["print", "unalias", "unset", "wait", "suspend"];
+const BUILTINS_THAT_RUN: [&str; 4] = ["command", "eval", "exec", "time"];
 /// Words after which a command begins.
-const OPENERS: [&str; 10] = ["!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"];
-const CLOSERS: [&str; 3] = ["done", "fi", "}"];
+const OPENERS: [&str; 10] = ["!", "do", "elif", "else", "function", "if", "then", "until", "while", "{"];
 /// Programs that run the script among their arguments, in the grammar of POSIX.
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
 /// The arguments of `find` after which a command follows.
 const FINDERS_COMMANDS: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
+
 /// Returns what `script` starts.
 pub fn started_by(script: &[u8]) -> Started {
     let mut found = Found::default();
@@ -125,9 +65,10 @@ pub fn started(words: &[&str]) -> Started {
         position = match position {
             // No shell reads it.
             Position::Command if OPENERS.contains(word) || is_assignment(word) => Position::Argument,
-            position => found.read_word(position, &Word::new(word)),
+            position => found.read_word(position, &Word::new(word.as_bytes().to_vec())),
         };
     }
+    found.end_command();
     let lines = std::mem::take(&mut found.scripts);
     lines.into_iter().for_each(|line| found.read_all(Cow::Owned(line)));
     found.into_started()
@@ -145,15 +86,22 @@ enum Position {
     /// Among the arguments of `find`.
     Finder,
     /// Among the options of a shell.
-    Shell,
-    /// After an option of a shell that takes this word.
-    ShellValue,
-    /// Where a shell takes its script from.
-    Script,
+    Shell(Reads),
+    /// The same, after an option that takes this word.
+    ShellValue(Reads),
     /// Among the words that `eval` makes a script of.
     Eval,
     /// Among its arguments.
     Argument,
+}
+
+/// What a shell does with the first of its arguments that is no option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// It reads the file of this name.
+    File,
+    /// It reads the word itself.
+    Word,
 }
 
 impl Position {
@@ -178,13 +126,24 @@ struct Found {
     commands: BTreeSet<Vec<u8>>,
     /// Files that other shells are to read.
     files: BTreeSet<Vec<u8>>,
-    /// The program whose arguments are read, if it can be a login shell or start one.
-    shell: Vec<u8>,
-    /// Those that are, or do.
+    /// The programs that are login shells, or start one.
     logins: BTreeSet<Vec<u8>>,
     /// Scripts in words, for other shells and `eval`.
     scripts: Vec<Vec<u8>>,
-    /// What `eval` was given so far.
+    /// The command that is read.
+    command: Command,
+}
+
+/// What is known of a command before it ends.
+#[derive(Default)]
+struct Command {
+    /// The program whose arguments are read.
+    program: Vec<u8>,
+    /// Whether that one, or else the next, is a login shell or starts one.
+    is_login: bool,
+    /// Whether `find` runs the program, and maybe others after it.
+    is_of_find: bool,
+    /// What `eval` was given.
     evaluated: Vec<u8>,
 }
 
@@ -211,7 +170,8 @@ impl Found {
         }
         for variable in std::mem::take(&mut self.commands) {
             for text in self.values.remove(&variable).unwrap_or_default() {
-                self.read_word(Position::Command, &Word { text, is_literal: true });
+                self.read_word(Position::Command, &Word::new(text));
+                self.end_command();
             }
         }
     }
@@ -229,7 +189,7 @@ impl Found {
         let mut previous: Option<Vec<u8>> = None;
         while let Some(token) = scanner.next() {
             if !matches!(token, Token::Word(_)) {
-                self.end_eval();
+                self.end_command();
             }
             match token {
                 Token::Separator => position = Position::Command,
@@ -268,13 +228,14 @@ impl Found {
                 }
             }
         }
-        self.end_eval();
+        self.end_command();
     }
 
-    /// Makes a script of the words that `eval` has.
-    fn end_eval(&mut self) {
-        let script = std::mem::take(&mut self.evaluated);
-        self.scripts.extend((!script.is_empty()).then_some(script));
+    /// Notes what is known of a command when all of it is read.
+    fn end_command(&mut self) {
+        let Command { program, is_login, evaluated, .. } = std::mem::take(&mut self.command);
+        self.logins.extend((is_login && !program.is_empty()).then_some(program));
+        self.scripts.extend((!evaluated.is_empty()).then_some(evaluated));
     }
 
     /// Notes what `word` gives a variable, or the variable that it is, if it stands where a command is named.
@@ -283,7 +244,7 @@ impl Found {
             if self.values.len() < WORDS_MAX {
                 self.values.entry(name.to_vec()).or_default().insert(value.to_vec());
             }
-        } else if !word.is_literal && position.is_of_command() {
+        } else if word.known().is_none() && position.is_of_command() {
             let name = word.text.strip_prefix(b"$").unwrap_or_default();
             let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
             self.commands.extend(is_variable(name).then(|| name.to_vec()));
@@ -292,55 +253,47 @@ impl Found {
 
     /// Reads `word` at `position`; returns where the next one stands.
     fn read_word(&mut self, position: Position, word: &Word) -> Position {
-        let known = word.known();
-        match (position, known) {
-            (Position::Command, Some(text)) => self.read_name(text),
-            (Position::Command | Position::Argument, _) => Position::Argument,
-            (Position::Runner(runner, count), _) => self.read_argument(runner, count, known),
-            (Position::RunnerValue(says, runner, count), _) => {
-                let value = str::from_utf8(&word.text).ok().filter(|_| says == Says::Line || word.is_literal);
-                self.read_value(says, runner, count, value)
+        let next = match position {
+            Position::Command => self.read_name(word),
+            Position::Runner(runner, count) => self.read_argument(runner, count, word),
+            Position::RunnerValue(says, runner, count) => {
+                self.read_value(says, runner, count, Some(&word.text))
             }
-            (Position::Finder, Some(text)) if FINDERS_COMMANDS.contains(&text) => Position::Command,
-            (Position::Finder, _) => Position::Finder,
-            (Position::Shell, Some(text)) => self.read_argument_of_shell(text),
-            (Position::Shell, None) => Position::Argument,
-            (Position::ShellValue, _) => Position::Shell,
-            (Position::Script, _) => {
-                self.scripts.push(word.text.clone());
-                Position::Argument
+            Position::Finder if word.known().is_some_and(|text| FINDERS_COMMANDS.contains(&text)) => {
+                Position::Command
             }
-            (Position::Eval, _) => {
-                self.evaluated.extend_from_slice(&word.text);
-                self.evaluated.push(b' ');
+            Position::Shell(reads) => self.read_argument_of_shell(reads, word),
+            Position::ShellValue(reads) => Position::Shell(reads),
+            Position::Eval => {
+                self.command.evaluated.extend_from_slice(&word.text);
+                self.command.evaluated.push(b' ');
                 Position::Eval
             }
-        }
+            Position::Finder | Position::Argument => Position::Argument,
+        };
+        if next == Position::Argument && self.command.is_of_find { Position::Finder } else { next }
     }
 
-    /// Reads an argument of `runner` after `count` others that are no options, `None` if it is only known at run time.
-    fn read_argument(&mut self, runner: &'static Runner, count: usize, text: Option<&str>) -> Position {
-        let after = Position::Runner(runner, count.saturating_add(1));
-        match (runner.operand(count), text) {
-            (_, Some(text)) if text.starts_with('-') => {
-                if runner.is_login(text) {
-                    self.logins.insert(self.shell.clone());
-                }
-                match runner.option(text) {
-                    Some((says, Some(value))) => self.read_value(says, runner, count, Some(value)),
-                    Some((Says::Nothing, None)) => Position::Argument,
-                    Some((says, None)) => Position::RunnerValue(says, runner, count),
-                    None => Position::Runner(runner, count),
-                }
-            }
-            (Some(Operand::Any), _) | (Some(Operand::Root), Some("/")) => after,
-            (Some(Operand::Root), _) | (None, None) => Position::Argument,
+    /// Reads an argument of `runner` after `count` others that are no options.
+    fn read_argument(&mut self, runner: &'static Runner, count: usize, word: &Word) -> Position {
+        // What a word begins with says what it is, even if the rest is known only at run time.
+        let beginning = word.beginning();
+        if beginning.starts_with('-') {
+            self.command.is_login |= runner.is_login(&word.text);
+            return match runner.option(&word.text) {
+                Some((says, Some(value))) => self.read_value(says, runner, count, Some(value)),
+                Some((Says::Nothing, None)) => Position::Argument,
+                Some((says, None)) => Position::RunnerValue(says, runner, count),
+                None => Position::Runner(runner, count),
+            };
+        }
+        match (runner.operand(count), runner.then()) {
+            (Some(Operand::Root), _) if word.known() != Some("/") => Position::Argument,
+            (Some(_), _) => Position::Runner(runner, count.saturating_add(1)),
             // A variable of the environment.
-            (None, Some(text)) if text.contains('=') => Position::Runner(runner, count),
-            (None, Some(text)) => match runner.then() {
-                Then::Command => self.read_name(text),
-                Then::Shell => self.read_argument_of_shell(text),
-            },
+            (None, _) if beginning.contains('=') => Position::Runner(runner, count),
+            (None, Then::Command) => self.read_name(word),
+            (None, Then::Shell) => self.read_argument_of_shell(Reads::File, word),
         }
     }
 
@@ -350,11 +303,11 @@ impl Found {
         says: Says,
         runner: &'static Runner,
         count: usize,
-        value: Option<&str>,
+        value: Option<&[u8]>,
     ) -> Position {
         match says {
             Says::Value => {}
-            Says::Line => self.scripts.extend(value.map(|line| line.as_bytes().to_vec())),
+            Says::Line => self.scripts.extend(value.map(<[u8]>::to_vec)),
             Says::Program => value.into_iter().for_each(|program| self.add(program)),
             Says::Nothing => return Position::Argument,
             Says::Like(other) => return Position::Runner(other, 0),
@@ -363,50 +316,73 @@ impl Found {
     }
 
     /// Reads an argument of a shell, after nothing but options.
-    fn read_argument_of_shell(&mut self, text: &str) -> Position {
-        let is_short = text.starts_with(['-', '+']) && !text.starts_with("--");
-        if text == "--login" || is_short && text.starts_with('-') && text.contains('l') {
-            self.logins.insert(self.shell.clone());
+    fn read_argument_of_shell(&mut self, reads: Reads, word: &Word) -> Position {
+        let options = word.beginning();
+        if options.starts_with("--") {
+            self.command.is_login |= word.text == b"--login";
+            return match word.text.as_slice() {
+                b"--init-file" | b"--rcfile" => Position::ShellValue(reads),
+                _ => Position::Shell(reads),
+            };
         }
-        match text {
-            "--init-file" | "--rcfile" => Position::ShellValue,
-            text if is_short && text.ends_with('o') => Position::ShellValue,
-            text if is_short && text.contains('c') => Position::Script,
-            // It reads what it is sent.
-            text if is_short && text.contains('s') => Position::Argument,
-            text if is_short || text.starts_with("--") => Position::Shell,
-            file => {
-                if self.files.len() < WORDS_MAX && !file.is_empty() {
-                    self.files.insert(file.as_bytes().to_vec());
-                }
-                Position::Argument
+        if options.starts_with(['-', '+']) {
+            self.command.is_login |= options.starts_with('-') && options.contains('l');
+            let reads = if options.contains('c') { Reads::Word } else { reads };
+            return match reads {
+                _ if options.contains(['o', 'O']) => Position::ShellValue(reads),
+                // It reads what it is sent.
+                Reads::File if options.contains('s') => Position::Argument,
+                reads => Position::Shell(reads),
+            };
+        }
+        match reads {
+            Reads::Word => self.scripts.push(word.text.clone()),
+            Reads::File => {
+                let file = word.known().filter(|file| self.files.len() < WORDS_MAX && !file.is_empty());
+                self.files.extend(file.map(|file| file.as_bytes().to_vec()));
             }
         }
+        Position::Argument
     }
 
     /// Reads what stands where a command is named.
-    fn read_name(&mut self, text: &str) -> Position {
-        if OPENERS.contains(&text) || is_assignment(text) || text == "function" {
+    fn read_name(&mut self, word: &Word) -> Position {
+        if is_assignment(word.beginning()) {
             return Position::Command;
         }
-        if BUILTINS_THAT_RUN.contains(&text) {
-            return Runner::named(text).map_or(Position::Eval, |builtin| Position::Runner(builtin, 0));
+        let Some(name) = word.known() else { return Position::Argument };
+        if OPENERS.contains(&name) {
+            return Position::Command;
         }
-        if CLOSERS.contains(&text) || BUILTINS.contains(&text) || MORE_BUILTINS.contains(&text) {
+        if BUILTINS_THAT_RUN.contains(&name) {
+            return Runner::named(name).map_or(Position::Eval, |builtin| Position::Runner(builtin, 0));
+        }
+        if BUILTINS.split(' ').any(|builtin| builtin == name) {
             return Position::Argument;
         }
-        self.add(text);
-        self.shell = text.as_bytes().to_vec();
-        match text.rsplit('/').next().unwrap_or(text) {
-            "find" => Position::Finder,
-            name if SHELLS.contains(&name) => Position::Shell,
+        self.run(name);
+        match name.rsplit('/').next().unwrap_or(name) {
+            "find" => {
+                self.command.is_of_find = true;
+                Position::Finder
+            }
+            name if SHELLS.contains(&name) => Position::Shell(Reads::File),
             name => Runner::named(name).map_or(Position::Argument, |runner| Position::Runner(runner, 0)),
         }
     }
 
-    fn add(&mut self, text: &str) {
-        if self.words.len() < WORDS_MAX && is_program_name(text) {
-            self.words.insert(text.as_bytes().to_vec());
+    /// Notes that the command runs `program`, maybe by the one before it.
+    fn run(&mut self, program: &str) {
+        self.add(program.as_bytes());
+        let before = std::mem::replace(&mut self.command.program, program.as_bytes().to_vec());
+        if !before.is_empty() && std::mem::take(&mut self.command.is_login) {
+            self.logins.insert(before);
+        }
+    }
+
+    fn add(&mut self, program: &[u8]) {
+        if self.words.len() < WORDS_MAX && is_program_name(program) {
+            self.words.insert(program.to_vec());
         }
     }
 }
@@ -419,9 +395,9 @@ fn is_assignment(text: &str) -> bool {
     starts && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
 }
 
-fn is_program_name(text: &str) -> bool {
-    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-/@:".contains(&byte);
-    !text.is_empty() && !text.starts_with('-') && !text.ends_with('/') && text.bytes().all(is_name_byte)
+fn is_program_name(text: &[u8]) -> bool {
+    let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+.-/@:".contains(byte);
+    !text.is_empty() && !text.starts_with(b"-") && !text.ends_with(b"/") && text.iter().all(is_name_byte)
 }
 
 /// Returns whether `name` can be that of a variable.
@@ -437,8 +413,7 @@ fn assigned(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, value) = (text.get(..at)?, text.get(at.saturating_add(1)..)?);
     let inside = value.strip_prefix(b"${").and_then(|value| value.strip_suffix(b"}"));
     let value = inside.map_or(Some(value), default_of)?;
-    let is_program = str::from_utf8(value).is_ok_and(is_program_name);
-    (is_variable(name) && is_program).then_some((name, value))
+    (is_variable(name) && is_program_name(value)).then_some((name, value))
 }
 
 #[cfg(test)]
@@ -512,7 +487,7 @@ mod tests {
             ),
             (
                 "taskset -c 0-3 a; taskset -cp 0 12; xargs -rI{} b {}; xargs -0n 1 c; xargs -i d; xargs -P\"$N\" e",
-                "a b c d taskset xargs",
+                "a b c d e taskset xargs",
             ),
             (
                 "command -v a >/dev/null || command -p b; env -iS 'A=1 c -x' d; sudo -Eu x d; sudo -l e",
@@ -521,6 +496,34 @@ mod tests {
             (
                 "eval \"exec a\"; eval 'b |' c -d; eval \"$X d\"; eval \"x=\\$$y\" >&2; eval; (eval e)",
                 "a b c e",
+            ),
+            (
+                "A=\"$B\" a; A=$B exec b; exec env HOME=\"/home/$u\" c; bash --login -c 'A=$X d y'; A=ä$B e",
+                "a b bash c d e env",
+            ),
+            (
+                "exec setpriv --reuid=\"$U\" --regid=\"$G\" --clear-groups a; chroot --userspec=\"$U\" / b; nice -n\"$N\" c",
+                "a b c chroot nice setpriv",
+            ),
+            (
+                "runuser --user=\"$U\" -- a; flock -w$T $LOCK b; env --chdir=\"$D\" c; su x --command=\"d $X\"; nice -$N e",
+                "a b c d e env flock nice runuser su",
+            ),
+            (
+                "timeout --kill-after=\"$T\" 5 a; xargs -r`b` -I{} c; su x --shell=$S; sudo -E$u d; sh -e$X -c e",
+                "a b c d e sh su sudo timeout xargs",
+            ),
+            (
+                "time -p a; time { b; }; time A=1 c; /usr/bin/time -f %e d; time ! e",
+                "/usr/bin/time a b c d e",
+            ),
+            (
+                "find . -exec a {} \\; -name x -exec nice b {} \\; -execdir c {} + -ok sh -c d \\;; -exec e",
+                "a b c d find nice sh",
+            ),
+            (
+                "bash -O x -c a; sh -c -- b; bash -eo pipefail -c -x c; dash -oc x d; sh -c -e -- e y",
+                "a b bash c d dash e sh",
             ),
             ("exec tini -g -- redis-server; stdbuf -oL sed s", "redis-server sed stdbuf tini"),
             ("f() { ls; }; x=$(f)", "ls"),
@@ -545,6 +548,8 @@ mod tests {
 
     #[test]
     fn what_repeats_without_end_is_read_to_the_end() {
+        let many = format!("{}/su {}", "a".repeat(300_000), "-l ".repeat(100_000));
+        assert_eq!(started_by(many.as_bytes()).logins.len(), 1);
         for (repeated, count, words) in
             [("<<A ", 200_000, ""), ("a <<A <", 100_000, "a"), ("a $(", 200_000, "a")]
         {
@@ -552,6 +557,21 @@ mod tests {
             let found = started_by(script.as_bytes()).programs;
             let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
             assert_eq!(found.join(" "), words, "{repeated}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_hides_nothing_behind_it() {
+        for script in [
+            &b"su x -c '\xff; a'"[..],
+            b"su x --command='\xff; a'",
+            b"A=\xff a",
+            b"A=x\xff a",
+            b"nice -n\xff a",
+            b"gosu \xff a",
+        ] {
+            let found = started_by(script).programs;
+            assert!(found.contains(&b"a".to_vec()), "{}", script.escape_ascii());
         }
     }
 
@@ -566,7 +586,8 @@ mod tests {
             (&["su", "x", "-s", "/bin/sh", "--", "/start.sh", "-c"], "/bin/sh su < /start.sh"),
             (&["/usr/sbin/runuser", "-u", "x", "sh", "/start.sh"], "/usr/sbin/runuser sh < /start.sh"),
             (&["find", "/x", "-exec", "a", "{}", ";"], "a find"),
-            (&["time", "x"], ""),
+            (&["time", "-p", "x"], "x"),
+            (&["if", "x"], ""),
             (&["/bin/bash", "-eo", "pipefail", "-c", "a | b"], "/bin/bash a b"),
             (&["sh", "-e", "/start.sh", "x.sh"], "sh < /start.sh"),
             (&["tini", "--", "bash", "--rcfile", "/rc", "-xo", "pipefail", "--", "run"], "bash tini < run"),
@@ -593,6 +614,8 @@ mod tests {
             ("su - x -c 'bash y'; runuser -lP x; sudo -iu x y", "runuser su sudo"),
             ("su x -c 'z -l'; runuser x - -c y", "runuser"),
             ("su x; runuser -g -l x; sudo -u -i x; exec env -i nice bash -el", "bash"),
+            ("exec -l bash; nice x; exec -cla - /bin/sh; x -l", "/bin/sh bash"),
+            ("sh -c -l x; bash -O l; su - x -c y; nice bash -l", "bash sh su"),
             ("login -l; ls -l", ""),
         ] {
             let found = started_by(script.as_bytes()).logins;

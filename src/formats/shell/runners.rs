@@ -71,9 +71,9 @@ const PLAIN: Runner =
 const AS_USER: Runner = Runner { short: "g:G:w:", long: &["--group", "--supp-group"], ..PLAIN };
 
 /// All that are known. What options they have is in the manual pages of these names; `exec` and `command` are in bash(1).
-pub(super) static RUNNERS: [Runner; 27] = [
+pub(super) static RUNNERS: [Runner; 28] = [
     // Builtins of the shell.
-    Runner { names: &["exec"], short: "a:", ..PLAIN },
+    Runner { names: &["exec"], short: "a:", login: &["-l"], ..PLAIN },
     Runner { names: &["command"], says: &[("-v", Says::Nothing), ("-V", Says::Nothing)], ..PLAIN },
     // GNU coreutils and findutils.
     Runner { names: &["chroot"], long: &["--groups", "--userspec"], before: &[Operand::Root], ..PLAIN },
@@ -196,6 +196,8 @@ pub(super) static RUNNERS: [Runner; 27] = [
         says: &[("-R", Says::Nothing), ("--root", Says::Nothing)],
         ..PLAIN
     },
+    // Measures.
+    Runner { names: &["time"], short: "f:o:", long: &["--format", "--output"], ..PLAIN },
     // Others that become somebody else.
     Runner { names: &["doas"], short: "C:a:u:", ..PLAIN },
     Runner { names: &["gosu", "su-exec"], before: &[Operand::Any], ..PLAIN },
@@ -258,18 +260,16 @@ impl Runner {
 
     /// Returns what the value of the option, or of the options, in `word` is, and the value if it is in `word`, too.
     /// `None`: they have none.
-    pub(super) fn option<'a>(&self, word: &'a str) -> Option<(Says, Option<&'a str>)> {
-        if word.starts_with("--") {
-            let (name, value) = match word.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (word, None),
-            };
-            let takes = self.long.contains(&name).then_some(Says::Value);
-            return self.says(name).or(takes).map(|says| (says, value));
+    pub(super) fn option<'a>(&self, word: &'a [u8]) -> Option<(Says, Option<&'a [u8]>)> {
+        if word.starts_with(b"--") {
+            let mut parts = word.splitn(2, |byte| *byte == b'=');
+            let name = parts.next()?;
+            let takes = self.long.iter().any(|long| long.as_bytes() == name).then_some(Says::Value);
+            return self.says(name).or(takes).map(|says| (says, parts.next()));
         }
         self.letters(word).find_map(|(letter, rest, takes)| {
             let value = (!rest.is_empty() || takes == Takes::Rest).then_some(rest);
-            match self.says(&format!("-{letter}")) {
+            match self.says(&[b'-', letter]) {
                 says if takes != Takes::Nothing => Some((says.unwrap_or(Says::Value), value)),
                 says => says.map(|says| (says, value)),
             }
@@ -277,31 +277,29 @@ impl Runner {
     }
 
     /// Returns whether the option, or one of the options, in `word` makes a login shell of what it runs.
-    pub(super) fn is_login(&self, word: &str) -> bool {
-        let has = |option: &str| self.login.contains(&option);
-        has(word)
-            || !word.starts_with("--") && self.letters(word).any(|(letter, ..)| has(&format!("-{letter}")))
+    pub(super) fn is_login(&self, word: &[u8]) -> bool {
+        let has = |option: &[u8]| self.login.iter().any(|login| login.as_bytes() == option);
+        has(word) || !word.starts_with(b"--") && self.letters(word).any(|(letter, ..)| has(&[b'-', letter]))
     }
 
     /// Returns the short options in `word`, each with what follows it there and what it takes.
-    fn letters<'a>(&self, word: &'a str) -> impl Iterator<Item = (char, &'a str, Takes)> {
-        let takes = |letter| match self.short.split_once(letter) {
+    fn letters<'a>(&self, word: &'a [u8]) -> impl Iterator<Item = (u8, &'a [u8], Takes)> {
+        let takes = |letter| match self.short.split_once(char::from(letter)) {
             Some((_, after)) if after.starts_with("::") => Takes::Rest,
             Some((_, after)) if after.starts_with(':') => Takes::Word,
             _ => Takes::Nothing,
         };
-        let mut rest = word.strip_prefix('-').unwrap_or_default().chars();
+        let mut rest = word.strip_prefix(b"-").unwrap_or_default();
         std::iter::from_fn(move || {
-            let letter = rest.next()?;
-            let (takes, after) = (takes(letter), rest.as_str());
-            if takes != Takes::Nothing {
-                rest = "".chars();
-            }
+            let (&letter, after) = rest.split_first()?;
+            let takes = takes(letter);
+            // What a variable or a command has to say is no letters.
+            rest = if takes == Takes::Nothing && !b"$`".contains(&letter) { after } else { &[] };
             Some((letter, after, takes))
         })
     }
 
-    fn says(&self, option: &str) -> Option<Says> {
-        self.says.iter().find(|(name, _)| *name == option).map(|(_, says)| *says)
+    fn says(&self, option: &[u8]) -> Option<Says> {
+        self.says.iter().find(|(name, _)| name.as_bytes() == option).map(|(_, says)| *says)
     }
 }

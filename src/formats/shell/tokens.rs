@@ -4,28 +4,30 @@
 pub(super) struct Word {
     /// What the command gets, with what is known only at run time as it is written.
     pub(super) text: Vec<u8>,
-    /// Whether everything in it is known.
-    pub(super) is_literal: bool,
+    /// How many bytes of it come before the first that is known only at run time.
+    known: usize,
 }
 
 impl Word {
     /// Returns a word of which everything is known.
-    pub(super) fn new(text: &str) -> Self {
-        Self { text: text.as_bytes().to_vec(), is_literal: true }
+    pub(super) fn new(text: Vec<u8>) -> Self {
+        Self { known: text.len(), text }
     }
 
     /// Returns the word if it is a text, unless something in it is known only at run time.
     pub(super) fn known(&self) -> Option<&str> {
-        str::from_utf8(self.literal()?).ok()
+        Some(self.beginning()).filter(|text| text.len() == self.text.len())
+    }
+
+    /// Returns the text that it begins with, up to what is known only at run time.
+    pub(super) fn beginning(&self) -> &str {
+        let known = self.text.get(..self.known).unwrap_or_default();
+        known.utf8_chunks().next().map(|chunk| chunk.valid()).unwrap_or_default()
     }
 
     /// Returns the word, unless something in it is known only at run time.
-    pub(super) fn literal(&self) -> Option<&[u8]> {
-        self.is_literal.then_some(self.text.as_slice())
-    }
-
     pub(super) fn into_literal(self) -> Option<Vec<u8>> {
-        self.is_literal.then_some(self.text)
+        (self.known == self.text.len()).then_some(self.text)
     }
 }
 
@@ -187,9 +189,8 @@ impl<'a> Scanner<'a> {
     /// `less`.
     fn word(&mut self) -> Word {
         let mut text = Vec::new();
-        let mut unknown: Vec<Option<&[u8]>> = Vec::new();
-        // The length of `text` when something unknown was last added.
-        let mut written = 0;
+        // The length of `text` when something unknown was first and last added, and what that is by default.
+        let (mut known, mut written, mut default) = (None, 0, None);
         let mut quote = None;
         while let Some(byte) = self.peek() {
             match (byte, quote) {
@@ -204,8 +205,10 @@ impl<'a> Scanner<'a> {
                 }
                 (b'$' | b'`', _) => {
                     let before = self.rest;
-                    let default = if byte == b'$' { self.skip_expansion() } else { self.skip_backquoted() };
-                    unknown.push(default.filter(|_| text.is_empty()));
+                    default = if byte == b'$' { self.skip_expansion() } else { self.skip_backquoted() };
+                    // With anything around it, it is a part of something else.
+                    default = default.filter(|_| text.is_empty());
+                    known = known.or(Some(text.len()));
                     let len = before.len().saturating_sub(self.rest.len());
                     text.extend(before.get(..len).unwrap_or_default());
                     written = text.len();
@@ -220,10 +223,9 @@ impl<'a> Scanner<'a> {
             }
             self.skip(1);
         }
-        match unknown.as_slice() {
-            // With anything around it, it is a part of something else.
-            [Some(default)] if text.len() == written => Word { text: default.to_vec(), is_literal: true },
-            unknown => Word { text, is_literal: unknown.is_empty() },
+        match default.filter(|_| text.len() == written) {
+            Some(default) => Word::new(default.to_vec()),
+            None => Word { known: known.unwrap_or(text.len()), text },
         }
     }
 
