@@ -22,7 +22,12 @@ struct Case {
 
 const OUT: &str = "-o type=oci,dest=$HOME/out.tar";
 
-const CASES: [Case; 41] = [
+const CASES: [Case; 42] = [
+    Case {
+        name: "arguments-twice",
+        tree: "include debian\n/app/main elf",
+        arguments: "build --from $TOP $OUT /app/main --cmd a -- b",
+    },
     Case {
         name: "missing-libraries",
         tree: "include debian\n/app/main elf needed=libq.so.1,libr.so.1\n/app/two elf needed=libs.so.1 runpath=/opt\n\

@@ -67,6 +67,10 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut explanation = usage_explanation(&error.render().to_string());
+    // Of two that do not go together, clap's fix has both.
+    if error.kind() == ErrorKind::ArgumentConflict {
+        explanation.fixes = vec!["leave one of them away".into()];
+    }
     // clap shows what is wrong with a value, and not what to do.
     explanation.fixes.extend(error.source().map(fixes).unwrap_or_default());
     Console::new().say(&explanation.to_string());
