@@ -447,7 +447,8 @@ impl Pattern {
         is_plain.then(|| RawPath::from(directory.as_str()))
     }
 
-    /// Returns the patterns that come of putting each value of `places` in; none if a place has no value.
+    /// Returns the patterns that come of putting each value of `places` in; none if a place has no value, or one that
+    /// cannot be part of a real path.
     ///
     /// # Errors
     /// [`GlobError`] if what comes of it is no pattern.
@@ -457,7 +458,9 @@ impl Pattern {
             if !self.text.contains(token) {
                 continue;
             }
-            let values = places.of(place);
+            let is_real =
+                |value: &Vec<u8>| !value.split(|byte| *byte == b'/').any(|name| matches!(name, b"." | b".."));
+            let values: Vec<Vec<u8>> = places.of(place).into_iter().filter(is_real).collect();
             texts = texts
                 .iter()
                 .flat_map(|text| values.iter().map(|value| replaced(text, token.as_bytes(), &escaped(value))))
@@ -559,6 +562,11 @@ mod tests {
             let pattern = Pattern { text: pattern.to_owned() };
             let globs: Vec<_> = pattern.globs(&places).unwrap().iter().map(ToString::to_string).collect();
             assert_eq!(globs, expected);
+        }
+        for value in ["..", "a/./b", "../x"] {
+            let places = Places { value: Some(value.to_owned()), ..Places::default() };
+            let pattern = Pattern { text: "/l/{value}".to_owned() };
+            assert_eq!(pattern.globs(&places).unwrap(), [], "{value}");
         }
     }
 
