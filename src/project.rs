@@ -178,9 +178,13 @@ impl Explain for ProjectError {
         let explanation = |problem: &Problem| {
             let place = format!("{}:{}", self.file, problem.line);
             match &problem.kind {
-                ProblemKind::Syntax(what) => Explanation::new("project-syntax", what.clone())
-                    .at(place)
-                    .fix("write TOML: `name = \"value\"`"),
+                ProblemKind::Syntax(what) => {
+                    let explanation = Explanation::new("project-syntax", what.clone()).at(place);
+                    explanation.fix(match what.starts_with("invalid unquoted key") {
+                        true => "write it in quotes: `\"a/b\" = \"…\"`",
+                        false => "write TOML: `name = \"value\"`",
+                    })
+                }
                 ProblemKind::UnknownKey { key, nearest } => {
                     let explanation =
                         Explanation::new("project-key", format!("there is no option `{key}`")).at(place);
@@ -213,7 +217,7 @@ impl ProjectError {
 }
 
 /// Returns what `text`, the project file called `file`, sets of `flags`, in the order of its lines. What is set to
-/// `false` is not set.
+/// `false`, or to a list of nothing, is not set.
 ///
 /// # Errors
 /// [`ProjectError`] for what is no TOML, for unknown names, and for values of the wrong type.
@@ -352,7 +356,7 @@ fn quoted(text: &str) -> String {
     serde_json::json!(text).to_string()
 }
 
-/// Returns the values that `value` gives a flag; `None` if it switches the flag off.
+/// Returns the values that `value` gives a flag; `None` if it switches the flag off, or has none.
 ///
 /// # Errors
 /// What of it is of the wrong type.
@@ -361,7 +365,7 @@ fn values<'a>(value: &'a Spanned<DeValue<'a>>, takes: Takes) -> Result<Option<Ve
         DeValue::String(text) => Ok(text.to_string()),
         _ => Err(Wrong { value, within }),
     };
-    Ok(Some(match (value.get_ref(), takes) {
+    let values: Vec<String> = match (value.get_ref(), takes) {
         (DeValue::Boolean(is_on), Takes::Nothing | Takes::OneOrNothing) => return Ok(is_on.then(Vec::new)),
         (DeValue::Integer(number), Takes::Number) => vec![number_text(number)],
         (DeValue::Array(items), Takes::Words | Takes::Many | Takes::Pairs) => {
@@ -381,7 +385,8 @@ fn values<'a>(value: &'a Spanned<DeValue<'a>>, takes: Takes) -> Result<Option<Ve
         }
         (_, Takes::Nothing) => return Err(Wrong { value, within: Within::Nothing }),
         (_, _) => vec![string(value, Within::Nothing)?],
-    }))
+    };
+    Ok((!values.is_empty()).then_some(values))
 }
 
 /// Returns a whole number as text; one that is too large for anything as it is written.
@@ -434,11 +439,13 @@ mod tests {
                 "9: label org.x=y"
             ]
         );
-        assert_eq!(parse("push = false\nassume-ldconfig = false", FILE, &flags()).unwrap(), []);
+        let nothing = "push = false\nassume-ldconfig = false\ntag = []\n[label]\n";
+        assert_eq!(parse(nothing, FILE, &flags()).unwrap(), []);
         for (text, value) in [
             ("push = 'r/x'", "r/x"),
             ("entrypoint = ['a b', 'c']", r#"["a b","c"]"#),
             ("entrypoint = 'a b'", "a b"),
+            ("entrypoint = []", "[]"),
             ("user = 0x10", "16"),
             ("user = 99999999999999999999", "99999999999999999999"),
             ("[label]\na = 1", "a=1"),
@@ -498,6 +505,12 @@ mod tests {
         ] {
             assert_eq!(shown(text), [format!("x.toml:{line} {takes} {found} write `{fix}`")], "{text}");
         }
+        assert_eq!(
+            shown("from.linux/386 = '/'"),
+            [
+                "x.toml:1 invalid unquoted key, expected letters, numbers, `-`, `_` write it in quotes: `\"a/b\" = \"…\"`"
+            ]
+        );
         let reasons = |text: &str| parse(text, "x.toml", &flags()).unwrap_err().explain()[0].reasons.clone();
         let why = "without quotes, each part of a key with dots in it is a table";
         assert_eq!(reasons("[label]\na.b = '1'"), [why]);
