@@ -6,6 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::explain::{Choice, Explain, Explanation, Failure, Spelling};
+use crate::formats::shell::Login;
 use crate::glob::Glob;
 use crate::path::RawPath;
 
@@ -46,8 +47,8 @@ pub enum Keep {
         /// Where it lands.
         to: RawPath,
     },
-    /// What login shells read: the program of this path or name is, or starts, one. It is not kept by this itself.
-    Login(RawPath),
+    /// What this login shell reads. It is not kept by this itself.
+    Login(Login),
 }
 
 impl Keep {

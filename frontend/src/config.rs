@@ -1,6 +1,6 @@
 //! The image config that the stock frontend made -> the roots in it, and the config of what is left.
 
-use minimage::formats::shell::{self, Started};
+use minimage::formats::shell::{self, Login, Started};
 use minimage::spec::{Epoch, STANDARD_PATH, Search};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -148,7 +148,11 @@ impl ImageConfig {
         // A shell looks for a script in its directory, whether or not the name has a slash.
         let script = |word: String| What::Script(self.file_in_workdir(&word));
         let scripts = scripts.into_iter().filter_map(text).map(script);
-        let logins = logins.into_iter().filter_map(text).map(|word| What::Login(self.in_workdir(&word)));
+        let login = |login: Login| {
+            let program = self.in_workdir(&text(login.program)?);
+            Some(What::Login { program, user: login.user.and_then(text) })
+        };
+        let logins = logins.into_iter().filter_map(login);
         programs.chain(scripts).chain(logins).collect()
     }
 

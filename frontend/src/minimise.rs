@@ -530,7 +530,7 @@ pub(crate) mod tests {
             image(&Request { user, ..request(&[], roots) }, &target, &[])
         };
         let bash = What::Program("bash".to_owned());
-        let login = What::Login("bash".to_owned());
+        let login = What::Login { program: "bash".to_owned(), user: None };
         let everybody = "/etc/profile\n/etc/profile.d/a.sh\n/lib64\n";
         let own = "/usr/bin/bash\n/usr/bin/id\n/usr/bin/tr";
         assert_eq!(found(vec![bash.clone()], None), "/lib64\n/usr/bin/bash");
@@ -541,7 +541,10 @@ pub(crate) mod tests {
         let script = |path: &str| found(vec![What::Script(path.to_owned())], None);
         assert_eq!(script("/srv/a.sh"), format!("{everybody}/root/.profile\n/srv/a.sh\n{own}"));
         let of_su = "/usr/bin/id\n/usr/bin/su\n/usr/bin/tr";
-        assert_eq!(script("/srv/b.sh"), format!("{everybody}/root/.profile\n/srv/b.sh\n{of_su}"));
+        assert_eq!(
+            script("/srv/b.sh"),
+            format!("/etc/profile\n/etc/profile.d/a.sh\n/home/x/.bash_profile\n/lib64\n/srv/b.sh\n{of_su}")
+        );
         assert_eq!(script("/srv/c.sh"), "/lib64\n/srv/c.sh\n/usr/bin/bash");
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minimage::formats::ReadAt;
 use minimage::formats::elf::Elf;
+use minimage::formats::shell::Login;
 use minimage::path::{RawPath, RootPath};
 use minimage::rootfs::{Kind, Rootfs, RootfsError, chase};
 use minimage::roots::Keep;
@@ -178,7 +179,10 @@ pub(crate) fn roots<'a>(
             let is_file = chase(target, &path)?.end.is_ok_and(|(_, node)| node.kind == Kind::File);
             is_file.then(|| keep(Keep::Member(path))).into_iter().collect()
         }
-        What::Login(path) => vec![keep(Keep::Login(RawPath::from(path.as_str())))],
+        What::Login { program, user } => {
+            let user = user.as_ref().map(|user| user.as_bytes().to_vec());
+            vec![keep(Keep::Login(Login { program: program.as_bytes().to_vec(), user }))]
+        }
         What::Word(_) | What::Command(_) | What::Script(_) => Vec::new(),
     };
     outcome.warnings.extend(told.warning(left, asked.lines));

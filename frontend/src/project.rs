@@ -472,7 +472,7 @@ mod tests {
         let logins = |text: &str| -> Vec<RawPath> {
             let roots = Project::read(&settings(text), FILE).ok().unwrap().roots.into_iter();
             let login = |(_, root): (Asked, Root)| match root.keep {
-                Keep::Login(name) => Some(name),
+                Keep::Login(login) => Some(RawPath::new(login.program)),
                 _ => None,
             };
             roots.filter_map(login).collect()

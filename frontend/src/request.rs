@@ -113,7 +113,12 @@ pub(crate) enum What {
     /// A file that a shell is told to read.
     Script(String),
     /// A program that is a login shell, or starts one.
-    Login(String),
+    Login {
+        /// Its path or name.
+        program: String,
+        /// The user whose shell it is, if the command names one.
+        user: Option<String>,
+    },
     /// An argument that may be the path of a file.
     Argument(String),
     /// A directory with what is in it, if it is there.

@@ -10,7 +10,9 @@ minimage_fuzz::target!(check, seeds);
 
 fn check(bytes: &[u8]) -> u64 {
     let Started { programs: words, scripts, logins } = started_by(bytes);
-    for words in [&words, &scripts, &logins] {
+    assert!(logins.iter().all(|login| !login.program.is_empty() && login.user != Some(Vec::new())));
+    assert!(logins.is_sorted() && logins.windows(2).all(|pair| pair[0] != pair[1]));
+    for words in [&words, &scripts] {
         assert!(words.iter().all(|word| !word.is_empty()));
         assert!(words.is_sorted() && words.windows(2).all(|pair| pair[0] != pair[1]));
     }
@@ -24,7 +26,7 @@ fn seeds() -> Vec<Vec<u8>> {
         b"case $1 in a|b) one;; *) two ;; esac\nfor x in $(list); do run $x; done\nwhile true; do sleep 1; done\n",
         b"f() { inner; }\nf\ncat <<EOF | sort\ntext $(hidden)\nEOF\nif [ -x /bin/x ]; then /bin/x; fi\n",
         b"a=`b c`; \"quoted prog\" 'single' pro\\\ng ${x:-$(deep \"$(deeper)\")} >out 2>&1 &\n",
-        b"su - x -s /bin/sh -c 'a | b'; eval \"exec $c d\" -e; timeout -k 1 5 xargs -rn1 nice -n 5 sh -c f; runuser -ux g\n",
+        b"su - x -s /bin/sh -c 'a | b'; eval \"exec $c d\" -e; timeout -k 1 5 xargs -rn1 nice -n 5 sh -c f; runuser -ux bash -l; gosu x su - y\n",
         b"<<A <<-B <<A cat 2>&1 &>x 3<>y <<<z\nA\n\tB\nA\n",
     ];
     texts.map(<[u8]>::to_vec).into()

@@ -16,6 +16,8 @@ use tokens::{Part, Scanner, Token, Word, default_of};
 pub const SCRIPT_MAX: u64 = 1 << 20;
 /// The most words that one script yields.
 const WORDS_MAX: usize = 10_000;
+/// The longest name of a user, as in Linux.
+const USER_MAX: usize = 255;
 /// How often a script is read at most, on the whole: substitutions inside of substitutions are read again.
 const DEPTH_MAX: usize = 8;
 
@@ -54,7 +56,17 @@ pub struct Started {
     /// The files that shells among them are to read.
     pub scripts: Vec<Vec<u8>>,
     /// Those of the programs that are login shells, or start one.
-    pub logins: Vec<Vec<u8>>,
+    pub logins: Vec<Login>,
+}
+
+/// A login shell, or a program that starts one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Login {
+    /// Its name or path.
+    pub program: Vec<u8>,
+    /// The name or number of the user whose shell it is; `None` if that is the one who runs the command, or is known only
+    /// at run time.
+    pub user: Option<Vec<u8>>,
 }
 
 /// Returns what the command with these `words` starts, its own program too.
@@ -127,7 +139,7 @@ struct Found {
     /// Files that other shells are to read.
     files: BTreeSet<Vec<u8>>,
     /// The programs that are login shells, or start one.
-    logins: BTreeSet<Vec<u8>>,
+    logins: BTreeSet<Login>,
     /// Scripts in words, for other shells and `eval`.
     scripts: Vec<Vec<u8>>,
     /// The command that is read.
@@ -141,6 +153,8 @@ struct Command {
     program: Vec<u8>,
     /// Whether that one, or else the next, is a login shell or starts one.
     is_login: bool,
+    /// Whom the programs before have become.
+    user: Option<Vec<u8>>,
     /// Whether `find` runs the program, and maybe others after it.
     is_of_find: bool,
     /// What `eval` was given.
@@ -233,8 +247,8 @@ impl Found {
 
     /// Notes what is known of a command when all of it is read.
     fn end_command(&mut self) {
-        let Command { program, is_login, evaluated, .. } = std::mem::take(&mut self.command);
-        self.logins.extend((is_login && !program.is_empty()).then_some(program));
+        self.end_program();
+        let Command { evaluated, .. } = std::mem::take(&mut self.command);
         self.scripts.extend((!evaluated.is_empty()).then_some(evaluated));
     }
 
@@ -256,9 +270,7 @@ impl Found {
         let next = match position {
             Position::Command => self.read_name(word),
             Position::Runner(runner, count) => self.read_argument(runner, count, word),
-            Position::RunnerValue(says, runner, count) => {
-                self.read_value(says, runner, count, Some(&word.text))
-            }
+            Position::RunnerValue(says, runner, count) => self.read_value(says, runner, count, &word.text),
             Position::Finder if word.known().is_some_and(|text| FINDERS_COMMANDS.contains(&text)) => {
                 Position::Command
             }
@@ -281,7 +293,7 @@ impl Found {
         if beginning.starts_with('-') {
             self.command.is_login |= runner.is_login(&word.text);
             return match runner.option(&word.text) {
-                Some((says, Some(value))) => self.read_value(says, runner, count, Some(value)),
+                Some((says, Some(value))) => self.read_value(says, runner, count, value),
                 Some((Says::Nothing, None)) => Position::Argument,
                 Some((says, None)) => Position::RunnerValue(says, runner, count),
                 None => Position::Runner(runner, count),
@@ -289,7 +301,12 @@ impl Found {
         }
         match (runner.operand(count), runner.then()) {
             (Some(Operand::Root), _) if word.known() != Some("/") => Position::Argument,
-            (Some(_), _) => Position::Runner(runner, count.saturating_add(1)),
+            (Some(operand), _) => {
+                if operand == Operand::User {
+                    self.command.user = user(&word.text);
+                }
+                Position::Runner(runner, count.saturating_add(1))
+            }
             // A variable of the environment.
             (None, _) if beginning.contains('=') => Position::Runner(runner, count),
             (None, Then::Command) => self.read_name(word),
@@ -298,19 +315,17 @@ impl Found {
     }
 
     /// Reads the `value` of an option of `runner`, which is what `says` says, between its arguments.
-    fn read_value(
-        &mut self,
-        says: Says,
-        runner: &'static Runner,
-        count: usize,
-        value: Option<&[u8]>,
-    ) -> Position {
+    fn read_value(&mut self, says: Says, runner: &'static Runner, count: usize, value: &[u8]) -> Position {
         match says {
             Says::Value => {}
-            Says::Line => self.scripts.extend(value.map(<[u8]>::to_vec)),
-            Says::Program => value.into_iter().for_each(|program| self.add(program)),
+            Says::Line => self.scripts.push(value.to_vec()),
+            Says::Program => self.add(value),
+            Says::User => self.command.user = user(value),
+            Says::UserAnd(other) => {
+                self.command.user = user(value);
+                return Position::Runner(other, 0);
+            }
             Says::Nothing => return Position::Argument,
-            Says::Like(other) => return Position::Runner(other, 0),
         }
         Position::Runner(runner, count)
     }
@@ -360,23 +375,28 @@ impl Found {
         if BUILTINS.split(' ').any(|builtin| builtin == name) {
             return Position::Argument;
         }
-        self.run(name);
+        self.end_program();
+        self.add(name.as_bytes());
+        self.command.program = name.as_bytes().to_vec();
         match name.rsplit('/').next().unwrap_or(name) {
             "find" => {
                 self.command.is_of_find = true;
                 Position::Finder
             }
             name if SHELLS.contains(&name) => Position::Shell(Reads::File),
-            name => Runner::named(name).map_or(Position::Argument, |runner| Position::Runner(runner, 0)),
+            name => Runner::named(name).map_or(Position::Argument, |runner| {
+                self.command.user = runner.becomes().or(self.command.user.take());
+                Position::Runner(runner, 0)
+            }),
         }
     }
 
-    /// Notes that the command runs `program`, maybe by the one before it.
-    fn run(&mut self, program: &str) {
-        self.add(program.as_bytes());
-        let before = std::mem::replace(&mut self.command.program, program.as_bytes().to_vec());
-        if !before.is_empty() && std::mem::take(&mut self.command.is_login) {
-            self.logins.insert(before);
+    /// Notes what is known of a program when its own arguments are read.
+    fn end_program(&mut self) {
+        let program = std::mem::take(&mut self.command.program);
+        if !program.is_empty() && std::mem::take(&mut self.command.is_login) && self.logins.len() < WORDS_MAX
+        {
+            self.logins.insert(Login { program, user: self.command.user.clone() });
         }
     }
 
@@ -385,6 +405,13 @@ impl Found {
             self.words.insert(program.to_vec());
         }
     }
+}
+
+/// Returns the user in `USER` or `USER:GROUP`; `None` if that is known only at run time.
+fn user(text: &[u8]) -> Option<Vec<u8>> {
+    let name = text.split(|byte| *byte == b':').next()?;
+    let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
+    ((1..=USER_MAX).contains(&name.len()) && name.iter().all(is_name_byte)).then(|| name.to_vec())
 }
 
 fn is_assignment(text: &str) -> bool {
@@ -611,15 +638,24 @@ mod tests {
         for (script, logins) in [
             ("bash -l; /bin/sh -lc 'ls -l'; dash --login x; ash -ec 'x' -l; ksh +l", "/bin/sh bash dash"),
             ("bash -c 'sh -l' -l; bash -x --rcfile -l y; zsh -c l", "sh"),
-            ("su - x -c 'bash y'; runuser -lP x; sudo -iu x y", "runuser su sudo"),
-            ("su x -c 'z -l'; runuser x - -c y", "runuser"),
+            ("su - x -c 'bash y'; runuser -lP x; sudo -iu x y", "runuser:x su:x sudo:x"),
+            ("su x -c 'z -l'; runuser x - -c y", "runuser:x"),
+            ("su -; su - y; su -l $X; sudo -i; sudo -i -ux:g", "su su:root su:y sudo:root sudo:x"),
+            ("gosu x:y bash -l; su-exec $X bash -l; doas bash -l", "bash bash:root bash:x"),
+            (
+                "runuser -ux -- bash -l; sudo --user=7 nice ash -l; ksh -l; setpriv --reuid x zsh -l",
+                "ash:7 bash:x ksh zsh",
+            ),
             ("su x; runuser -g -l x; sudo -u -i x; exec env -i nice bash -el", "bash"),
             ("exec -l bash; nice x; exec -cla - /bin/sh; x -l", "/bin/sh bash"),
-            ("sh -c -l x; bash -O l; su - x -c y; nice bash -l", "bash sh su"),
+            ("sh -c -l x; bash -O l; su - x -c y; nice bash -l", "bash sh su:x"),
             ("login -l; ls -l", ""),
         ] {
-            let found = started_by(script.as_bytes()).logins;
-            let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();
+            let shown = |Login { program, user }: Login| {
+                let user = user.map_or(String::new(), |user| format!(":{}", user.escape_ascii()));
+                format!("{}{user}", program.escape_ascii())
+            };
+            let found: Vec<_> = started_by(script.as_bytes()).logins.into_iter().map(shown).collect();
             assert_eq!(found.join(" "), logins, "{script}");
         }
     }

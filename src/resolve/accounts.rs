@@ -275,11 +275,17 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Returns where the user of the image is at home; `None` if nobody knows, or if that is no place for patterns.
+    /// Returns where the user of the image is at home, as [`home_of`](Self::home_of) does.
     pub(super) fn home(&self) -> Result<Option<Vec<u8>>, ResolveError> {
-        let home = match self.inputs.user {
-            None => Some(b"/root".to_vec()),
-            Some(run_as) => self.accounts()?.user(&run_as.user).map(|user| user.home.clone()),
+        self.home_of(self.inputs.user.map_or(ALWAYS[0], |run_as| &run_as.user))
+    }
+
+    /// Returns where `user`, a name or number, is at home in the image; `None` if nobody knows, or if that is no place for
+    /// patterns.
+    pub(super) fn home_of(&self, user: &str) -> Result<Option<Vec<u8>>, ResolveError> {
+        let home = match user {
+            "root" | "0" => Some(b"/root".to_vec()),
+            user => self.accounts()?.user(user).map(|user| user.home.clone()),
         };
         let Some(home) = home.filter(|home| home.starts_with(b"/")) else { return Ok(None) };
         // Chrooted FTP spells `/srv/./pub`. What `..` leads to is known only on the way.

@@ -14,7 +14,7 @@ use super::resolver::Resolver;
 use super::{Circumstances, Hint, Inputs, Linkage, LoaderConfig, Privilege, scripts, versions};
 use crate::closure::{Cause, Closure, Content, Demand, Met};
 use crate::formats::elf::ElfError;
-use crate::formats::shell::{self, Started};
+use crate::formats::shell::{self, Login, Started};
 use crate::formats::{directives, read_all, read_head};
 use crate::packages::RunTimeFiles;
 use crate::path::{RawPath, RootPath, show};
@@ -49,8 +49,8 @@ pub(super) struct Collector<'a> {
     pub(super) names: Rc<[Vec<u8>]>,
     /// Where the user of the image is at home, once all roots are taken.
     pub(super) home: Option<Vec<u8>>,
-    /// Programs that are login shells, or start one, and that rules have not seen.
-    pub(super) logins: BTreeSet<RootPath>,
+    /// Programs that are login shells, or start one, and that rules have not seen, with the users whose shells they are.
+    pub(super) logins: BTreeSet<(RootPath, Option<Vec<u8>>)>,
     /// Scripts that wait for what runs them.
     pub(super) waiting: Vec<Waiting>,
     /// What counts as package data.
@@ -478,10 +478,7 @@ impl<'a> Collector<'a> {
         for name in self.take_words(started.programs, to)? {
             self.warn(format!("the script `{path}` runs `{name}`: not found"));
         }
-        for name in started.logins {
-            self.note_login(&RawPath::new(name))?;
-        }
-        Ok(())
+        started.logins.iter().try_for_each(|login| self.note_login(login))
     }
 
     /// Returns what the script `path` starts.
@@ -515,10 +512,11 @@ impl<'a> Collector<'a> {
         Ok(absent)
     }
 
-    /// Notes that the program called `name` is a login shell, or starts one, for the rules.
-    pub(super) fn note_login(&mut self, name: &RawPath) -> Result<(), ResolveError> {
-        if let Some(path) = self.resolver.program_path(name)? {
-            self.logins.extend(chase(self.rootfs(), &path)?.target());
+    /// Notes the program that is a login shell, or starts one, for the rules.
+    pub(super) fn note_login(&mut self, login: &Login) -> Result<(), ResolveError> {
+        if let Some(path) = self.resolver.program_path(&RawPath::new(login.program.as_slice()))? {
+            let target = chase(self.rootfs(), &path)?.target();
+            self.logins.extend(target.map(|target| (target, login.user.clone())));
         }
         Ok(())
     }

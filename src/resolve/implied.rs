@@ -30,8 +30,9 @@ pub(super) struct Fired {
     objects: HashSet<(RootPath, usize)>,
     /// Packages that the triggers have seen.
     packages: HashSet<String>,
-    /// Rules whose patterns were looked up, with the directory of their trigger where it counts.
-    files: HashSet<(String, Option<Vec<u8>>)>,
+    /// Rules whose patterns were looked up, with the directory of their trigger, and with the home of another user than
+    /// the image's, where they count.
+    files: HashSet<(String, [Option<Vec<u8>>; 2])>,
 }
 
 /// What triggered a rule.
@@ -39,6 +40,8 @@ struct Trigger {
     path: RootPath,
     /// The programs that load it, by their places in the list of what is linked.
     programs: Vec<usize>,
+    /// What `{home}` is.
+    home: Option<Vec<u8>>,
 }
 
 /// Returns the rules of `rules` that `selection` asks for, each as it does.
@@ -93,7 +96,7 @@ impl Collector<'_> {
             let value = value.replace("{value}", with.value.as_deref().unwrap_or_default());
             self.env.entry(key.clone()).or_insert(value);
         }
-        fired.files.insert((rule.id.clone(), None));
+        fired.files.insert((rule.id.clone(), [None, None]));
         Ok(())
     }
 
@@ -132,16 +135,19 @@ impl Collector<'_> {
             for (rule, wanted) in named {
                 let strings = &rule.when.strings;
                 if strings.is_empty() || strings.iter().any(|text| texts.contains(text.as_str())) {
-                    let trigger = Trigger { path: object.path.clone(), programs: programs.clone() };
+                    let home = self.home.clone();
+                    let trigger = Trigger { path: object.path.clone(), programs: programs.clone(), home };
                     self.fire(rule, *wanted, &trigger, fired)?;
                 }
             }
         }
-        for path in std::mem::take(&mut self.logins) {
+        for (path, user) in std::mem::take(&mut self.logins) {
+            let home = user.map(|user| self.home_of(&show(&user))).transpose()?.flatten();
+            let home = home.or(self.home.clone());
             for (rule, wanted) in &rules {
                 if rule.when.starts == Some(Start::LoginShell) && self.closure.entry(&path).is_some() {
-                    let programs = self.programs_of(&path);
-                    self.fire(rule, *wanted, &Trigger { path: path.clone(), programs }, fired)?;
+                    let trigger = Trigger { home: home.clone(), ..self.trigger(&path) };
+                    self.fire(rule, *wanted, &trigger, fired)?;
                 }
             }
         }
@@ -155,8 +161,7 @@ impl Collector<'_> {
             for (rule, wanted) in &rules {
                 let globs = if is_directory { &rule.when.directories } else { &rule.when.paths };
                 if globs.iter().any(|glob| glob.matches(&path)) {
-                    let programs = self.programs_of(&path);
-                    self.fire(rule, *wanted, &Trigger { path: path.clone(), programs }, fired)?;
+                    self.fire(rule, *wanted, &self.trigger(&path), fired)?;
                 }
             }
             if !is_directory {
@@ -184,8 +189,7 @@ impl Collector<'_> {
             }
             for (rule, wanted) in rules {
                 if rule.when.packages.iter().any(|pattern| glob_match(pattern, name.as_bytes())) {
-                    let programs = self.programs_of(path);
-                    self.fire(rule, *wanted, &Trigger { path: path.clone(), programs }, fired)?;
+                    self.fire(rule, *wanted, &self.trigger(path), fired)?;
                 }
             }
         }
@@ -220,6 +224,10 @@ impl Collector<'_> {
         starting.into_iter().collect()
     }
 
+    fn trigger(&self, path: &RootPath) -> Trigger {
+        Trigger { path: path.clone(), programs: self.programs_of(path), home: self.home.clone() }
+    }
+
     fn fire(
         &mut self,
         rule: &Rule,
@@ -228,7 +236,7 @@ impl Collector<'_> {
         fired: &mut Fired,
     ) -> Result<(), ResolveError> {
         if wanted == Wanted::Mentioned {
-            if !fired.files.insert((rule.id.clone(), None)) {
+            if !fired.files.insert((rule.id.clone(), [None, None])) {
                 return Ok(());
             }
             let files = self.would_bring(rule, trigger)?;
@@ -242,10 +250,12 @@ impl Collector<'_> {
         let cause = Cause::Rule { by: by.clone(), rule: rule.id.clone(), why: rule.why.clone() };
         // What is only a suggestion stops nothing, except where the user names it; that is seen to already.
         let strength = if rule.level == Level::On { rule.strength } else { Strength::IfThere };
-        let places = self.places(Some(&by));
-        let own = rule.implies.files.iter().any(|pattern| pattern.has_own());
-        let key = (rule.id.clone(), if own { places.own.clone() } else { None });
-        if fired.files.insert(key) {
+        let places = Places { home: trigger.home.clone(), ..self.places(Some(&by)) };
+        let files = &rule.implies.files;
+        let own = places.own.clone().filter(|_| files.iter().any(Pattern::has_own));
+        let home = places.home.clone().filter(|_| files.iter().any(Pattern::is_of_home));
+        let home = home.filter(|home| Some(home) != self.home.as_ref());
+        if fired.files.insert((rule.id.clone(), [own, home])) {
             let found = self.take_files(rule, &places, &cause, &trigger.programs)?;
             if strength == Strength::Required && found == 0 && !rule.implies.files.is_empty() {
                 self.miss_rule(rule, &cause);
@@ -440,7 +450,7 @@ impl Collector<'_> {
 
     /// Returns the patterns of what `rule` would bring and is not in the closure.
     fn would_bring(&self, rule: &Rule, trigger: &Trigger) -> Result<Vec<Glob>, ResolveError> {
-        let places = self.places(Some(&trigger.path));
+        let places = Places { home: trigger.home.clone(), ..self.places(Some(&trigger.path)) };
         let mut files = Vec::new();
         for pattern in &rule.implies.files {
             for glob in pattern.globs(&places)? {

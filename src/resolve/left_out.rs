@@ -17,7 +17,7 @@ pub enum LeftOut {
         /// Why: what is in it, or that not everybody may read it.
         what: String,
     },
-    /// A file in the home of the image's user that a rule takes only if everybody may read it.
+    /// A file in somebody's home that a rule takes only if everybody may read it.
     Private {
         /// Where it is.
         path: RootPath,

@@ -33,7 +33,7 @@ impl Collector<'_> {
                 Keep::Script(path) => self.take_read_script(root, path)?,
                 Keep::Member(path) => self.take_member(root, path)?,
                 Keep::Moved { path, to } => self.take_moved(root, path, to)?,
-                Keep::Login(name) => self.note_login(name)?,
+                Keep::Login(login) => self.note_login(login)?,
             }
         }
         // A program that is called by a link reads what is named after the link.

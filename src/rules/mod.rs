@@ -167,7 +167,7 @@ pub enum Place {
     Prefix,
     /// `{name}`: the name of a root program.
     Name,
-    /// `{home}`: the home of the image's user.
+    /// `{home}`: the home of the user whose login shell it is, or else of the image's user.
     Home,
     /// `{value}`: what the user gave, as in `--with locale=de_DE.UTF-8`.
     Value,
@@ -378,7 +378,7 @@ pub struct Places {
     pub own: Option<Vec<u8>>,
     /// The names of the root programs.
     pub names: Rc<[Vec<u8>]>,
-    /// The home of the image's user.
+    /// The home of the user whose login shell triggered the rule, or else of the image's user.
     pub home: Option<Vec<u8>>,
     /// What the user gave.
     pub value: Option<String>,
@@ -428,7 +428,7 @@ impl Pattern {
         self.text.contains("{self}") || self.text.contains("{prefix}")
     }
 
-    /// Returns whether it is for the home of the image's user, where files may well be private.
+    /// Returns whether it is for somebody's home, where files may well be private.
     pub fn is_of_home(&self) -> bool {
         self.text.contains("{home}")
     }

@@ -7,7 +7,6 @@ use thiserror::Error;
 use super::RunAs;
 use crate::explain::{Explain, Explanation, Failure};
 use crate::formats::shell;
-use crate::path::RawPath;
 use crate::roots::{Keep, Origin, Root};
 
 /// What the user says of the image config.
@@ -83,7 +82,7 @@ impl ConfigEdits {
         let words = entrypoint.iter().chain(self.cmd.as_ref().unwrap_or(&self.arguments));
         let words: Vec<&str> = words.map(String::as_str).collect();
         let origin = Origin::Argument(words.join(" "));
-        let root = |name| Root { keep: Keep::Login(RawPath::new(name)), origin: origin.clone() };
+        let root = |login| Root { keep: Keep::Login(login), origin: origin.clone() };
         shell::started(&words).logins.into_iter().map(root).collect()
     }
 

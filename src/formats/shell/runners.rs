@@ -8,6 +8,8 @@ pub(super) struct Runner {
     /// Its short options that take something, as getopt(3) has them: with `u:` the rest of the word or the next word, with
     /// `i::` the rest of the word.
     short: &'static str,
+    /// The user who runs that, unless another one is named.
+    becomes: Option<&'static str>,
     /// Those of its options that make a login shell of what it runs.
     login: &'static [&'static str],
     /// Its long options that take the next word, unless their value follows a `=`.
@@ -29,10 +31,12 @@ pub(super) enum Says {
     Line,
     /// A program that it runs.
     Program,
+    /// The user who runs it.
+    User,
+    /// The same, and its arguments are those of another kind of program then.
+    UserAnd(&'static Runner),
     /// There is none; with this option nothing is run.
     Nothing,
-    /// The same as nothing, but its arguments are those of another kind of program then.
-    Like(&'static Runner),
 }
 
 /// What an option takes.
@@ -48,8 +52,10 @@ enum Takes {
 /// What an argument before the command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operand {
-    /// A user, a file, a time.
+    /// A file, a time, a user whose home does not become that of the command.
     Any,
+    /// The user who runs the command.
+    User,
     /// The root directory for the command, which is of this tree only if it is `/`.
     Root,
 }
@@ -64,8 +70,16 @@ pub(super) enum Then {
 }
 
 /// Most of them: options without values, and then a command.
-const PLAIN: Runner =
-    Runner { names: &[], short: "", login: &[], long: &[], says: &[], before: &[], then: Then::Command };
+const PLAIN: Runner = Runner {
+    names: &[],
+    becomes: None,
+    short: "",
+    login: &[],
+    long: &[],
+    says: &[],
+    before: &[],
+    then: Then::Command,
+};
 
 /// `runuser --user USER COMMAND` (runuser(1)).
 const AS_USER: Runner = Runner { short: "g:G:w:", long: &["--group", "--supp-group"], ..PLAIN };
@@ -133,6 +147,7 @@ pub(super) static RUNNERS: [Runner; 28] = [
     },
     Runner {
         names: &["runuser", "su"],
+        becomes: Some("root"),
         short: "c:g:G:s:u:w:",
         login: &["-", "-l", "--login"],
         long: &["--group", "--supp-group", "--whitelist-environment"],
@@ -143,10 +158,10 @@ pub(super) static RUNNERS: [Runner; 28] = [
             ("--session-command", Says::Line),
             ("-s", Says::Program),
             ("--shell", Says::Program),
-            ("-u", Says::Like(&AS_USER)),
-            ("--user", Says::Like(&AS_USER)),
+            ("-u", Says::UserAnd(&AS_USER)),
+            ("--user", Says::UserAnd(&AS_USER)),
         ],
-        before: &[Operand::Any],
+        before: &[Operand::User],
         then: Then::Shell,
     },
     Runner {
@@ -199,10 +214,11 @@ pub(super) static RUNNERS: [Runner; 28] = [
     // Measures.
     Runner { names: &["time"], short: "f:o:", long: &["--format", "--output"], ..PLAIN },
     // Others that become somebody else.
-    Runner { names: &["doas"], short: "C:a:u:", ..PLAIN },
-    Runner { names: &["gosu", "su-exec"], before: &[Operand::Any], ..PLAIN },
+    Runner { names: &["doas"], becomes: Some("root"), short: "C:a:u:", says: &[("-u", Says::User)], ..PLAIN },
+    Runner { names: &["gosu", "su-exec"], before: &[Operand::User], ..PLAIN },
     Runner {
         names: &["sudo"],
+        becomes: Some("root"),
         short: "C:D:R:T:U:a:c:g:h:p:r:t:u:",
         login: &["-i", "--login"],
         long: &[
@@ -218,7 +234,13 @@ pub(super) static RUNNERS: [Runner; 28] = [
             "--type",
             "--user",
         ],
-        says: &[("-e", Says::Nothing), ("-l", Says::Nothing), ("-v", Says::Nothing)],
+        says: &[
+            ("-e", Says::Nothing),
+            ("-l", Says::Nothing),
+            ("-v", Says::Nothing),
+            ("-u", Says::User),
+            ("--user", Says::User),
+        ],
         ..PLAIN
     },
     // daemontools, runit and s6.
@@ -246,6 +268,11 @@ impl Runner {
     /// Returns the one called `name`.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         RUNNERS.iter().find(|runner| runner.names.contains(&name))
+    }
+
+    /// Returns the user who runs what it runs, unless another one is named; `None`: the one who runs it.
+    pub(super) fn becomes(&self) -> Option<Vec<u8>> {
+        self.becomes.map(|user| user.as_bytes().to_vec())
     }
 
     /// Returns what its argument after `count` others is; `None` if the command begins there, or what runs it.
