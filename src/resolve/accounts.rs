@@ -270,7 +270,16 @@ impl Collector<'_> {
         if is_path && !user.home.starts_with(b"/nonexistent") {
             let cause = Cause::Root(Origin::Choice(Choice::new("user", run_as)));
             let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
-            self.make_directory(&user.home.clone(), 0o755, &uid, &gid, cause)?;
+            self.make_directory(&user.home, 0o755, &uid, &gid, cause)?;
+            // A home that is there because of a file in it is still theirs, even if no package says so.
+            if let Ok((real, node)) = chase(self.rootfs(), &RawPath::new(user.home.as_slice()))?.end
+                && node.kind == Kind::Directory
+                && node.uid == user.uid
+                && let Some(entry) = self.closure.entry(&real).filter(|_| !self.named.contains(&real))
+            {
+                let access = Access { mode: entry.node.mode, uid: node.uid, gid: node.gid };
+                self.closure.set_access(&real, access);
+            }
         }
         Ok(())
     }
