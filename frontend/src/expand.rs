@@ -9,6 +9,7 @@ use minimage::path::{RawPath, RootPath};
 use minimage::rootfs::{Eyes, Kind, Rootfs, RootfsError, chase, find};
 
 use crate::request::{Copied, Finding};
+use crate::settings::Base;
 
 /// How many files a warning names that is about all of their kind.
 const NAMED_MAX: usize = 3;
@@ -23,10 +24,18 @@ pub(crate) struct Contents {
 }
 
 /// The places of what no image has, as far as somebody was told of them.
-#[derive(Debug, Default)]
-pub(crate) struct Told(BTreeSet<RootPath>);
+#[derive(Debug)]
+pub(crate) struct Told {
+    base: Base,
+    paths: BTreeSet<RootPath>,
+}
 
 impl Told {
+    /// Returns that nobody was told anything of a target of which `base` stays.
+    pub(crate) fn nothing(base: Base) -> Self {
+        Self { base, paths: BTreeSet::new() }
+    }
+
     /// Returns the warning that `special` is left out, for `lines` of the build file, if there is any that nobody was told
     /// of.
     pub(crate) fn warning(
@@ -34,7 +43,8 @@ impl Told {
         mut special: Vec<(RootPath, &'static str)>,
         lines: (i32, i32),
     ) -> Option<Finding> {
-        special.retain(|(path, _)| self.0.insert(path.clone()));
+        // What is kept whole has them.
+        special.retain(|(path, _)| self.base == Base::Minimise && self.paths.insert(path.clone()));
         special.sort();
         let named = special.iter().take(NAMED_MAX).map(|(path, what)| format!("`{path}` is {what}"));
         let mut text = named.collect::<Vec<_>>().join(", ");

@@ -89,7 +89,7 @@ pub(crate) fn minimised<'a>(
         None => None,
     };
     let wants = Wants { choices, rules: Catalogue::with(&[])?, user, said: said(request) };
-    let (mut found, mut told) = (Vec::new(), Told::default());
+    let (mut found, mut told) = (Vec::new(), Told::nothing(request.settings.base));
     let trees = Trees::new(request, target, base, stages)?;
     for asked in &request.roots {
         found.extend(roots(asked, &trees, &mut told, outcome)?);
@@ -602,6 +602,9 @@ pub(crate) mod tests {
                 2: warning: `/b/y` is a FIFO: left out\n3: warning: `/c/y` is a FIFO: left out\n\
                 4: warning: `/d/y` is a FIFO: left out\nwarning: `/e` is a FIFO: left out"
         );
+        // A target that is kept has them.
+        let settings = Settings { base: Base::Keep, ..request.settings };
+        assert_eq!(image(&Request { settings, ..request }, &target, &[&stage]), "/a/x\n/b/x\n/c/x");
     }
 
     #[test]
