@@ -220,8 +220,21 @@ impl Explanation {
         let fixes = self.fixes.iter().map(|fix| ("  fix", fix.spelled_by(spelling)));
         let lines = places.chain(reasons).chain(fixes);
         let lines: String = lines.map(|(label, line)| format!("\n  {label}: {line}")).collect();
-        format!("error[{}]: {}{lines}", self.code, self.what)
+        without_control(&format!("error[{}]: {}{lines}", self.code, self.what))
     }
+}
+
+/// Returns `text` with what is no text in it escaped: options and files can hold what moves a terminal's cursor.
+fn without_control(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\t' => shown.push(letter),
+            _ if letter.is_control() => shown.extend(letter.escape_default()),
+            _ => shown.push(letter),
+        }
+    }
+    shown
 }
 
 impl fmt::Display for Explanation {
@@ -300,6 +313,12 @@ mod tests {
         assert_eq!(
             explanation.to_string(),
             "error[x]: y\n  where: `--with nss`\n  where: z\n    fix: write `--without nss` or narrow `--with`"
+        );
+        let colored =
+            Explanation::new("x", "`\u{1b}[31mä`").about(Choice::new("with", "\r\u{9b}")).why("a\n\tb");
+        assert_eq!(
+            colored.to_string(),
+            "error[x]: `\\u{1b}[31mä`\n  where: `--with \\r\\u{9b}`\n    why: a\n\tb"
         );
     }
 }
