@@ -180,9 +180,12 @@ impl Explain for ProjectError {
             match &problem.kind {
                 ProblemKind::Syntax(what) => {
                     let explanation = Explanation::new("project-syntax", what.clone()).at(place);
-                    explanation.fix(match what.starts_with("invalid unquoted key") {
-                        true => "write it in quotes: `\"a/b\" = \"…\"`",
-                        false => "write TOML: `name = \"value\"`",
+                    explanation.fix(match what {
+                        what if what.starts_with("invalid unquoted key") => {
+                            "write it in quotes: `\"a/b\" = \"…\"`"
+                        }
+                        what if what == "duplicate key" => "leave one of the two away",
+                        _ => "write TOML: `name = \"value\"`",
                     })
                 }
                 ProblemKind::UnknownKey { key, nearest } => {
@@ -505,6 +508,7 @@ mod tests {
         ] {
             assert_eq!(shown(text), [format!("x.toml:{line} {takes} {found} write `{fix}`")], "{text}");
         }
+        assert_eq!(shown("from = '/'\nfrom = '/'"), ["x.toml:2 duplicate key leave one of the two away"]);
         assert_eq!(
             shown("from.linux/386 = '/'"),
             [
