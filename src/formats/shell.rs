@@ -167,6 +167,8 @@ impl Found {
                     }
                     if text == Some("function") && position == Position::Command {
                         self.functions.extend(scanner.next_literal());
+                    } else if text == Some("[[") && position == Position::Command {
+                        scanner.skip_condition();
                     }
                     position = self.read_word(position, &word);
                     previous = word.into_literal();
@@ -236,6 +238,19 @@ mod tests {
             ),
             ("&>>x a; 10<<<x b; 2>$(c) d; xargs 1>x e", "a b c d e xargs"),
             ("( cd /; find . ) & wait", "find"),
+            (
+                "A=(x 'y)' `a` # z)\n <(b)); A+=(); C=c B=(x) d; declare -a D=([1]=x\n$(e)); A(); f",
+                "a b d e f",
+            ),
+            (
+                "[[ $1 =~ ^(x|y)$ && -n `a` || ( z ) ]] && b; if ! [[ a < b\n| c ]]; then c; fi; d [[ x | e",
+                "a b c d e",
+            ),
+            (
+                "((i = $(a) << 2)); for ((i = 0; i < 3; i++)); do b; done; ((c; (d)); e); ( (f) ); ((g) | h)",
+                "a b c d e f g h",
+            ),
+            ("exec > >(a | tee x) 2>&1 b; c <(d) x >(e; f) y; 3<(g)h i", "a b c d e f g tee"),
             ("# comment; mkfs\ntrue # rm\n", ""),
             ("'quoted name' x; \"stat\" y", "stat"),
             ("echo `rm x` $(ls y)", "ls rm"),
@@ -340,9 +355,19 @@ mod tests {
     fn what_repeats_without_end_is_read_to_the_end() {
         let many = format!("{}/su {}", "a".repeat(300_000), "-l ".repeat(100_000));
         assert_eq!(started_by(many.as_bytes()).logins.len(), 1);
-        for (repeated, count, words) in
-            [("<<A ", 200_000, ""), ("a <<A <", 100_000, "a"), ("a $(", 200_000, "a")]
-        {
+        let long =
+            format!("{}; {}; /{}; {}b", "a".repeat(255), "a".repeat(256), "a".repeat(256), "a/".repeat(2048));
+        assert_eq!(started_by(long.as_bytes()).programs, ["a".repeat(255).into_bytes()]);
+        for (repeated, count, words) in [
+            ("<<A ", 200_000, ""),
+            ("a <<A <", 100_000, "a"),
+            ("a $(", 200_000, "a"),
+            ("((", 300_000, ""),
+            ("a=(", 200_000, ""),
+            ("[[ (", 200_000, ""),
+            ("a <(", 200_000, "a"),
+            ("((a);", 100_000, "a"),
+        ] {
             let script = repeated.repeat(count) + "\n";
             let found = started_by(script.as_bytes()).programs;
             let found: Vec<_> = found.iter().map(|word| str::from_utf8(word).unwrap()).collect();

@@ -16,8 +16,10 @@ pub(super) const OPENERS: [&str; 10] =
     ["!", "do", "elif", "else", "function", "if", "then", "until", "while", "{"];
 /// The arguments of `find` after which a command follows.
 const FINDERS_COMMANDS: [&str; 4] = ["-exec", "-execdir", "-ok", "-okdir"];
-/// The longest name of a user, as in Linux.
-const USER_MAX: usize = 255;
+/// The longest name of a file or a user in Linux, in bytes.
+const NAME_MAX: usize = 255;
+/// The longest path, with its NUL.
+const PATH_MAX: usize = 4096;
 
 /// Where in a command the next word stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +231,7 @@ impl Found {
 fn user(text: &[u8]) -> Option<Vec<u8>> {
     let name = text.split(|byte| *byte == b':').next()?;
     let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
-    ((1..=USER_MAX).contains(&name.len()) && name.iter().all(is_name_byte)).then(|| name.to_vec())
+    ((1..=NAME_MAX).contains(&name.len()) && name.iter().all(is_name_byte)).then(|| name.to_vec())
 }
 
 pub(super) fn is_assignment(text: &str) -> bool {
@@ -240,7 +242,10 @@ pub(super) fn is_assignment(text: &str) -> bool {
     starts && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
 }
 
+/// Returns whether `text` can be the name or path of a program.
 pub(super) fn is_program_name(text: &[u8]) -> bool {
-    let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+.-/@:".contains(byte);
-    !text.is_empty() && !text.starts_with(b"-") && !text.ends_with(b"/") && text.iter().all(is_name_byte)
+    let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+.-@:".contains(byte);
+    let is_name = |name: &[u8]| name.len() <= NAME_MAX && name.iter().all(is_name_byte);
+    let ends = text.is_empty() || text.starts_with(b"-") || text.ends_with(b"/");
+    !ends && text.len() < PATH_MAX && text.split(|byte| *byte == b'/').all(is_name)
 }

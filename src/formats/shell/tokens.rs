@@ -126,6 +126,16 @@ impl<'a> Scanner<'a> {
                 self.skip(2);
                 Token::CaseEnd
             }
+            // `((i < 3))`, or a subshell that begins with another one.
+            [b'(', b'(', ..] => {
+                let inside = self.skip_enclosed(b'(', b')');
+                self.parts.push(if inside.ends_with(b")") {
+                    Part::Text(inside)
+                } else {
+                    Part::Script(inside)
+                });
+                Token::Separator
+            }
             [b'(', rest @ ..] => {
                 let inner = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(rest.len());
                 if rest.get(inner) == Some(&b')') {
@@ -140,18 +150,40 @@ impl<'a> Scanner<'a> {
                 self.skip(1);
                 Token::Close
             }
-            // `<(command)` is a word that runs a command; what it runs is a command of its own.
-            [b'<' | b'>', b'(', ..] => {
-                self.skip(2);
-                Token::Separator
-            }
             [b';' | b'|' | b'&', ..] => {
                 self.skip(1);
                 Token::Separator
             }
-            _ => Token::Word(self.word()),
+            _ => {
+                let word = self.word();
+                if word.text.ends_with(b"=") && self.peek() == Some(b'(') {
+                    self.skip_list();
+                }
+                Token::Word(word)
+            }
         };
         Some(token)
+    }
+
+    /// Passes over the `(a b)` that an array is given.
+    fn skip_list(&mut self) {
+        self.skip(1);
+        while let Some(byte) = self.peek()
+            && byte != b')'
+        {
+            let before = self.rest.len();
+            self.skip_blanks();
+            self.word();
+            // What ends a word elsewhere ends nothing here.
+            self.skip(usize::from(self.rest.len() == before));
+        }
+        self.skip(1);
+    }
+
+    /// Passes over the rest of a `[[` condition, in which `(`, `|` and `&` do not end a command.
+    pub(super) fn skip_condition(&mut self) {
+        let is_end = |token: &Token| matches!(token, Token::Word(word) if word.known() == Some("]]"));
+        while self.next().is_some_and(|token| !is_end(&token)) {}
     }
 
     pub(super) fn next_literal(&mut self) -> Option<Vec<u8>> {
@@ -185,8 +217,8 @@ impl<'a> Scanner<'a> {
         true
     }
 
-    /// Reads one word. What `$` and backquotes stand for is not known, but for a default: `${PAGER-less}` may well be
-    /// `less`.
+    /// Reads one word. What `$`, backquotes and `<(command)` stand for is not known, but for a default: `${PAGER-less}`
+    /// may well be `less`.
     fn word(&mut self) -> Word {
         let mut text = Vec::new();
         // The length of `text` when something unknown was first and last added, and what that is by default.
@@ -203,9 +235,10 @@ impl<'a> Scanner<'a> {
                         Some(escaped) => text.push(escaped),
                     }
                 }
-                (b'$' | b'`', _) => {
+                (b'<' | b'>', None) if self.rest.get(1) != Some(&b'(') => break,
+                (b'$' | b'`', _) | (b'<' | b'>', None) => {
                     let before = self.rest;
-                    default = if byte == b'$' { self.skip_expansion() } else { self.skip_backquoted() };
+                    default = if byte == b'`' { self.skip_backquoted() } else { self.skip_expansion() };
                     // With anything around it, it is a part of something else.
                     default = default.filter(|_| text.is_empty());
                     known = known.or(Some(text.len()));
@@ -216,9 +249,7 @@ impl<'a> Scanner<'a> {
                 }
                 (byte, Some(_)) => text.push(byte),
                 (b'\'' | b'"', None) => quote = Some(byte),
-                (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'<' | b'>', None) => {
-                    break;
-                }
+                (b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')', None) => break,
                 (byte, None) => text.push(byte),
             }
             self.skip(1);
@@ -229,7 +260,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes over `$name`, `${…}`, `$(…)` and `$((…))`; returns the value that it has by default.
+    /// Passes over `$name`, `${…}`, `$(…)`, `$((…))`, `<(…)` and `>(…)`; returns the value that it has by default.
     fn skip_expansion(&mut self) -> Option<&'a [u8]> {
         self.skip(1);
         let (open, close) = match self.peek() {
@@ -242,6 +273,14 @@ impl<'a> Scanner<'a> {
                 return None;
             }
         };
+        let inside = self.skip_enclosed(open, close);
+        let is_script = open == b'(' && !inside.starts_with(b"(");
+        self.parts.push(if is_script { Part::Script(inside) } else { Part::Text(inside) });
+        if open == b'{' { default_of(inside) } else { None }
+    }
+
+    /// Passes over everything from `open`, which is next, to the `close` that belongs to it; returns what is between.
+    fn skip_enclosed(&mut self, open: u8, close: u8) -> &'a [u8] {
         let text = self.rest;
         let mut depth = 0_usize;
         while let Some(byte) = self.peek() {
@@ -259,10 +298,7 @@ impl<'a> Scanner<'a> {
         }
         let len = text.len().saturating_sub(self.rest.len());
         let is_closed = depth == 0;
-        let inside = text.get(1..len.saturating_sub(usize::from(is_closed))).unwrap_or_default();
-        let is_script = open == b'(' && !inside.starts_with(b"(");
-        self.parts.push(if is_script { Part::Script(inside) } else { Part::Text(inside) });
-        if open == b'{' { default_of(inside) } else { None }
+        text.get(1..len.saturating_sub(usize::from(is_closed))).unwrap_or_default()
     }
 
     /// Passes over `` `…` ``, which has no value by default.
