@@ -244,12 +244,12 @@ pub fn parse(text: &str, file: &str, flags: &[Flag]) -> Result<Vec<Setting>, Pro
         match values(value, flag.takes) {
             Ok(Some(values)) => settings.push(Setting { name: name.to_owned(), values, line }),
             Ok(None) => {}
-            Err(wrong) => {
+            Err(wrong) => problems.extend(wrong.into_iter().map(|wrong| {
                 let takes = flag.takes;
                 let (found, why, fix) = (wrong.found(), wrong.why(), wrong.fix(text, key, takes));
                 let kind = ProblemKind::WrongType { key: name.to_owned(), takes, found, why, fix };
-                problems.push(Problem { line: self::line(text, &wrong.value.span()), kind });
-            }
+                Problem { line: self::line(text, &wrong.value.span()), kind }
+            })),
         }
     }
     if problems.is_empty() {
@@ -273,6 +273,8 @@ enum Within<'a> {
     List,
     /// A table, in which it has this name.
     Table(&'a str),
+    /// Tables in a table: the names that lead there, with dots between them.
+    Tables(String),
 }
 
 impl Wrong<'_> {
@@ -291,54 +293,52 @@ impl Wrong<'_> {
             Within::Nothing => found.to_owned(),
             Within::List => format!("a list with {found} in it"),
             Within::Table(_) => format!("a table with {found} in it"),
+            Within::Tables(_) => "a table with a table in it".to_owned(),
         }
     }
 
     /// Returns why it is of that type, if that may surprise.
     fn why(&self) -> Option<&'static str> {
-        let is_nested = matches!((self.value.get_ref(), &self.within), (DeValue::Table(_), Within::Table(_)));
+        let is_nested = matches!(self.within, Within::Tables(_));
         is_nested.then_some("without quotes, each part of a key with dots in it is a table")
     }
 
     /// Returns what could stand there instead of what `text` has, for the flag `key` that takes `takes`.
     fn fix(&self, text: &str, key: &Spanned<Cow<'_, str>>, takes: Takes) -> String {
-        let (name, value) = match self.within {
-            Within::Table(name) => innermost(name, self.value),
-            _ => (String::new(), self.value),
-        };
         // What is text somewhere else, only lacks its quotes; a switch is none.
-        let written = match (value.get_ref(), &self.within) {
+        let written = match (self.value.get_ref(), &self.within) {
             (DeValue::Boolean(_), Within::Nothing) => None,
             (DeValue::Float(_), _) if takes == Takes::Number => None,
-            (DeValue::String(string), Within::Table(_)) => Some(&**string),
+            (DeValue::String(string), Within::Tables(_)) => Some(&**string),
             (DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_), _) => None,
-            _ => text.get(value.span()),
+            _ => text.get(self.value.span()),
         };
         let string = quoted(written.unwrap_or("…"));
         let (key, at) = (key.get_ref(), key.span());
-        match (&self.within, takes) {
-            (Within::List, _) => string,
-            (Within::Table(_), _) => {
-                let table = if is_in_front_of_a_name(text, &at) { format!("{key}.") } else { String::new() };
-                format!("{table}{} = {string}", bare_or_quoted(&name))
-            }
-            (Within::Nothing, Takes::Nothing) => format!("{key} = true"),
-            (Within::Nothing, _) => format!("{key} = {string}"),
+        let named = |name: &str| {
+            let table = if is_in_front_of_a_name(text, &at) { format!("{key}.") } else { String::new() };
+            format!("{table}{} = {string}", bare_or_quoted(name))
+        };
+        match &self.within {
+            Within::List => string,
+            Within::Table(name) => named(name),
+            // As whoever left the quotes away means them.
+            Within::Tables(names) => named(names),
+            Within::Nothing if takes == Takes::Nothing => format!("{key} = true"),
+            Within::Nothing => format!("{key} = {string}"),
         }
     }
 }
 
-/// Returns the first value in `value` that is no table, or the last table, and the keys that lead there from `key` on,
-/// as whoever leaves the quotes away means them.
-fn innermost<'a>(key: &str, mut value: &'a Spanned<DeValue<'a>>) -> (String, &'a Spanned<DeValue<'a>>) {
-    let mut key = key.to_owned();
-    while let DeValue::Table(table) = value.get_ref()
-        && let Some((name, inner)) = table.iter().next()
-    {
-        key = format!("{key}.{}", name.get_ref());
-        value = inner;
+/// Adds to `wrong` everything in `table`, to which `names` lead; TOML nests no deeper than its reader lets it.
+fn add_all_of<'a>(table: &'a DeTable<'a>, names: &str, wrong: &mut Vec<Wrong<'a>>) {
+    for (name, value) in table {
+        let names = format!("{names}.{}", name.get_ref());
+        match value.get_ref() {
+            DeValue::Table(table) if !table.is_empty() => add_all_of(table, &names, wrong),
+            _ => wrong.push(Wrong { value, within: Within::Tables(names) }),
+        }
     }
-    (key, value)
 }
 
 /// Returns whether the key at `at` of `text` is the first part of one with dots, as in `label.x = "y"`.
@@ -362,34 +362,38 @@ fn quoted(text: &str) -> String {
 /// Returns the values that `value` gives a flag; `None` if it switches the flag off, or has none.
 ///
 /// # Errors
-/// What of it is of the wrong type.
-fn values<'a>(value: &'a Spanned<DeValue<'a>>, takes: Takes) -> Result<Option<Vec<String>>, Wrong<'a>> {
-    let string = |value: &'a Spanned<DeValue<'a>>, within| match value.get_ref() {
-        DeValue::String(text) => Ok(text.to_string()),
-        _ => Err(Wrong { value, within }),
-    };
-    let values: Vec<String> = match (value.get_ref(), takes) {
+/// Everything of it that is of the wrong type.
+fn values<'a>(value: &'a Spanned<DeValue<'a>>, takes: Takes) -> Result<Option<Vec<String>>, Vec<Wrong<'a>>> {
+    let (mut values, mut wrong) = (Vec::new(), Vec::new());
+    match (value.get_ref(), takes) {
         (DeValue::Boolean(is_on), Takes::Nothing | Takes::OneOrNothing) => return Ok(is_on.then(Vec::new)),
-        (DeValue::Integer(number), Takes::Number) => vec![number_text(number)],
+        (DeValue::Integer(number), Takes::Number) => values.push(number_text(number)),
         (DeValue::Array(items), Takes::Words | Takes::Many | Takes::Pairs) => {
-            let words = items.iter().map(|item| string(item, Within::List)).collect::<Result<Vec<_>, _>>()?;
-            if takes == Takes::Words { vec![serde_json::json!(words).to_string()] } else { words }
+            for item in items.iter() {
+                match item.get_ref() {
+                    DeValue::String(text) => values.push(text.to_string()),
+                    _ => wrong.push(Wrong { value: item, within: Within::List }),
+                }
+            }
+            if takes == Takes::Words {
+                values = vec![serde_json::json!(values).to_string()];
+            }
         }
         (DeValue::Table(table), Takes::Pairs) => {
-            let pair = |(name, value): (&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)| {
+            for (name, value) in table {
                 let name: &str = name.get_ref();
-                let value = match value.get_ref() {
-                    DeValue::Integer(number) => number_text(number),
-                    _ => string(value, Within::Table(name))?,
-                };
-                Ok(format!("{name}={value}"))
-            };
-            table.iter().map(pair).collect::<Result<_, _>>()?
+                match value.get_ref() {
+                    DeValue::String(text) => values.push(format!("{name}={text}")),
+                    DeValue::Integer(number) => values.push(format!("{name}={}", number_text(number))),
+                    DeValue::Table(table) if !table.is_empty() => add_all_of(table, name, &mut wrong),
+                    _ => wrong.push(Wrong { value, within: Within::Table(name) }),
+                }
+            }
         }
-        (_, Takes::Nothing) => return Err(Wrong { value, within: Within::Nothing }),
-        (_, _) => vec![string(value, Within::Nothing)?],
-    };
-    Ok((!values.is_empty()).then_some(values))
+        (DeValue::String(text), takes) if takes != Takes::Nothing => values.push(text.to_string()),
+        _ => wrong.push(Wrong { value, within: Within::Nothing }),
+    }
+    if wrong.is_empty() { Ok((!values.is_empty()).then_some(values)) } else { Err(wrong) }
 }
 
 /// Returns a whole number as text; one that is too large for anything as it is written.
@@ -501,7 +505,7 @@ mod tests {
             ("[label]\n\na.b.c = '1'", 3, pairs, "a table with a table in it", r#""a.b.c" = "1""#),
             ("[label]\na.'b c' = 1", 2, pairs, "a table with a table in it", r#""a.b c" = "1""#),
             ("[label]\na.b = []", 2, pairs, "a table with a table in it", r#""a.b" = "…""#),
-            ("[label.a]\nb = '1'", 1, pairs, "a table with a table in it", r#""a.b" = "1""#),
+            ("[label.a]\nb = '1'", 2, pairs, "a table with a table in it", r#""a.b" = "1""#),
             ("label.a.b = '\"'", 1, pairs, "a table with a table in it", r#"label."a.b" = "\"""#),
             ("label = {a.b = '1'}", 1, pairs, "a table with a table in it", r#""a.b" = "1""#),
             ("label = {a = {}}", 1, pairs, "a table with a table in it", r#"a = "…""#),
@@ -515,6 +519,21 @@ mod tests {
                 "x.toml:1 invalid unquoted key, expected letters, numbers, `-`, `_` write it in quotes: `\"a/b\" = \"…\"`"
             ]
         );
+        let each = shown("[label]\na = true\nb.c = 1\nb.d.e = '2'\nf = 'x'\n[from]\n[other]\n");
+        let table = "takes a string, a list of strings or a table of strings, not a table with";
+        assert_eq!(
+            each,
+            [
+                format!("x.toml:2 `label` {table} true or false in it write `a = \"true\"`"),
+                format!("x.toml:3 `label` {table} a table in it write `\"b.c\" = \"1\"`"),
+                format!("x.toml:4 `label` {table} a table in it write `\"b.d.e\" = \"2\"`"),
+                "x.toml:6 `from` takes a string, not a table write `from = \"…\"`".to_owned(),
+                "x.toml:7 there is no option `other` `minimage build --help` lists them".to_owned(),
+            ]
+        );
+        let each = shown("tag = ['a', 1,\n 2]");
+        let list = "`tag` takes a string or a list of strings, not a list with a number in it write";
+        assert_eq!(each, [format!("x.toml:1 {list} `\"1\"`"), format!("x.toml:2 {list} `\"2\"`")]);
         let reasons = |text: &str| parse(text, "x.toml", &flags()).unwrap_err().explain()[0].reasons.clone();
         let why = "without quotes, each part of a key with dots in it is a table";
         assert_eq!(reasons("[label]\na.b = '1'"), [why]);
