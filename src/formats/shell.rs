@@ -152,12 +152,12 @@ impl Found {
                     position = Position::Command;
                 }
                 Token::Word(word) => {
-                    self.note_variables(&word, position);
                     let text = word.known();
                     if is_case_pattern {
                         is_case_pattern = text != Some("esac");
                         continue;
                     }
+                    self.note_variables(&word, position);
                     if position == Position::Argument {
                         if text == Some("in") && previous.as_deref() == Some(b"case") {
                             is_case_pattern = true;
@@ -227,6 +227,7 @@ mod tests {
             ),
             ("helper() { tar x; }\nfunction other { gzip; }\nhelper; other", "gzip tar"),
             ("case $1 in\n  start|stop) systemctl x ;;\n  *) usage ;;\nesac\nid", "id systemctl usage"),
+            ("A=a B=b; case x in\n$A|$B) c ;;\n$B)\n$A;; esac", "a c"),
             ("cat <<EOF\nrm -rf /\nEOF\nuname", "cat uname"),
             ("cat <<EOF >x\na=$(uname -a) `id`\n\\$(no)\nEOF\nls", "cat id ls uname"),
             ("cat <<\"EOF\"; cat <<\\END\n$(no)\nEOF\n$(no)\nEND\nls", "cat ls"),

@@ -5,10 +5,16 @@ use super::tokens::Word;
 use super::{Found, Login, SHELLS, WORDS_MAX};
 
 /// Words that the shell runs itself, and words of its grammar after which no command follows.
-const BUILTINS: &str = ". : [ [[ ]] alias bg bind break builtin caller case cd compgen complete continue declare dirs \
-    disown done echo enable esac exit export false fc fg fi for getopts hash help history in jobs kill let local logout \
-    mapfile popd print printf pushd pwd read readarray readonly return select set shift shopt source suspend test times \
-    trap true type typeset ulimit umask unalias unset wait }";
+#[rustfmt::skip]
+const BUILTINS: [&str; 68] = [
+    ".", ":", "[", "[[", "]]", "alias", "bg", "bind", "break", "builtin", "caller", "case", "cd",
+    "compgen", "complete", "continue", "declare", "dirs", "disown", "done", "echo", "enable", "esac",
+    "exit", "export", "false", "fc", "fg", "fi", "for", "getopts", "hash", "help", "history", "in",
+    "jobs", "kill", "let", "local", "logout", "mapfile", "popd", "print", "printf", "pushd", "pwd",
+    "read", "readarray", "readonly", "return", "select", "set", "shift", "shopt", "source", "suspend",
+    "test", "times", "trap", "true", "type", "typeset", "ulimit", "umask", "unalias", "unset", "wait",
+    "}",
+];
 /// Builtins that run the command, or the script, among their arguments.
 const BUILTINS_THAT_RUN: [&str; 4] = ["command", "eval", "exec", "time"];
 /// Words after which a command begins.
@@ -192,7 +198,7 @@ impl Found {
         if BUILTINS_THAT_RUN.contains(&name) {
             return Runner::named(name).map_or(Position::Eval, |builtin| Position::Runner(builtin, 0));
         }
-        if BUILTINS.split(' ').any(|builtin| builtin == name) {
+        if BUILTINS.contains(&name) {
             return Position::Argument;
         }
         self.end_program();
