@@ -138,6 +138,7 @@ mod tests {
                 left("unloadable", "/c", "install what it needs in the source", Some("it needs d")),
                 left("sensitive", "/k", "--include /k --allow-sensitive", Some("private keys")),
                 left("excluded", "/e", "leave `--exclude /e` away", None),
+                left("private", "/root/.p", "--include /root/.p --allow-sensitive", Some("closed")),
             ],
         }
     }
