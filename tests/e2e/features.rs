@@ -213,6 +213,27 @@ fn commands_that_are_not_there_are_told() {
     assert_eq!(progress.warnings, [told]);
 }
 
+/// That `/root` is closed is so everywhere, and how a home is spelled stops nothing.
+#[test]
+fn a_login_shell_is_nothing_to_warn_of() {
+    let Some(buildkit) = BuildKit::client() else { return };
+    let workspace = Workspace::new();
+    let start = "# syntax=minimage\nFROM debian:bookworm\n";
+    let user = "RUN mkdir -p /home/x && echo : >/home/x/.profile && \
+        echo x:x:7:7::/home/./x:/bin/bash >>/etc/passwd\nUSER x\n";
+    for (name, more, expected) in
+        [("root", "", &["etc/profile"][..]), ("dots", user, &["etc/profile", "home/x/.profile"])]
+    {
+        let dockerfile = format!("{start}{more}CMD [\"bash\", \"-lc\", \"true\"]\n");
+        let directory = context(&workspace, name, &dockerfile);
+        assert_eq!(buildkit.builder().progress(&directory, &[]).warnings, [""; 0], "{name}");
+        let image = buildkit.image(&workspace, &directory, &[]).description();
+        let names = image.lines().filter_map(|line| line.split(' ').next_back());
+        let profiles: Vec<&str> = names.filter(|name| name.ends_with("profile")).collect();
+        assert_eq!(profiles, expected, "{name}");
+    }
+}
+
 /// Who reads the log of the step sees what each root brings, beside what there was, and what was left out.
 #[test]
 fn the_log_tells_what_roots_bring() {
