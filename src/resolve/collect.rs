@@ -475,8 +475,8 @@ impl<'a> Collector<'a> {
     /// Takes the programs that the root script `path` runs by name, as far as they can be read from it.
     pub(super) fn take_command_words(&mut self, path: &RootPath, to: &RootPath) -> Result<(), ResolveError> {
         let started = self.started_by(path)?;
-        for name in self.take_words(started.programs, to)? {
-            self.warn(format!("the script `{path}` runs `{name}`: not found"));
+        for (name, why) in self.take_words(started.programs, to)? {
+            self.warn(format!("the script `{path}` runs `{name}`: {why}"));
         }
         started.logins.iter().try_for_each(|login| self.note_login(login))
     }
@@ -491,22 +491,26 @@ impl<'a> Collector<'a> {
         Ok(shell::started_by(&text))
     }
 
-    /// Takes the programs that the script `by` runs by these `words`. Returns those that are not there.
+    /// Takes the programs that the script `by` runs by these `words`. Returns those that are not there, or are no programs,
+    /// with that: how a script is read here is a guess, which stops nothing.
     pub(super) fn take_words(
         &mut self,
         words: Vec<Vec<u8>>,
         by: &RootPath,
-    ) -> Result<Vec<RawPath>, ResolveError> {
+    ) -> Result<Vec<(RawPath, &'static str)>, ResolveError> {
         let mut absent = Vec::new();
         for word in words {
             let name = RawPath::new(word.as_slice());
             match self.resolver.program_path(&name)? {
+                Some(program) if !chase(self.rootfs(), &program)?.is_executable() => {
+                    absent.push((name, "no executable file"));
+                }
                 Some(program) => {
                     let cause = Cause::CommandWord { by: by.clone(), word };
                     // A depth of one: the words of a script that is run by a script are not followed.
                     self.take_program(Demand { path: program, cause }, Depth(1))?;
                 }
-                None => absent.push(name),
+                None => absent.push((name, "not found")),
             }
         }
         Ok(absent)
