@@ -90,6 +90,13 @@ impl RootPath {
         Some(Self(bytes))
     }
 
+    /// Returns the path that `names` lead to from this directory, without those that lead nowhere else: empty ones and `.`.
+    /// `None` if one of them cannot be the name of a file; that goes for `..`, too.
+    pub fn descend<'a>(&self, names: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let mut names = names.into_iter().filter(|name| !matches!(*name, b"" | b"."));
+        names.try_fold(self.clone(), |path, name| path.child(name))
+    }
+
     /// Returns the path that `text` spells if it is a real path as it stands: absolute and normal. Whether a link is
     /// above its last name is the caller's knowledge.
     pub fn from_normal(text: &[u8]) -> Option<Self> {

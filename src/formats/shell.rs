@@ -22,6 +22,7 @@ const DEPTH_MAX: usize = 8;
 
 /// Programs that run the script among their arguments, in the grammar of POSIX.
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
+
 /// Returns what `script` starts.
 pub fn started_by(script: &[u8]) -> Started {
     let mut found = Found::default();

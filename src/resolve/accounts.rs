@@ -298,8 +298,7 @@ impl Collector<'_> {
         };
         let Some(home) = home.filter(|home| home.starts_with(b"/")) else { return Ok(None) };
         // Chrooted FTP spells `/srv/./pub`. What `..` leads to is known only on the way.
-        let mut names = home.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
-        let path = names.try_fold(RootPath::root(), |path, name| path.child(name));
+        let path = RootPath::root().descend(home.split(|byte| *byte == b'/'));
         Ok(path.map(|path| path.as_bytes().to_vec()))
     }
 

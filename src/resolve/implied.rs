@@ -250,18 +250,18 @@ impl Collector<'_> {
         let cause = Cause::Rule { by: by.clone(), rule: rule.id.clone(), why: rule.why.clone() };
         // What is only a suggestion stops nothing, except where the user names it; that is seen to already.
         let strength = if rule.level == Level::On { rule.strength } else { Strength::IfThere };
-        let places = Places { home: trigger.home.clone(), ..self.places(Some(&by)) };
+        let places = self.places_of(trigger);
         let files = &rule.implies.files;
         let own = places.own.clone().filter(|_| files.iter().any(Pattern::has_own));
         let home = places.home.clone().filter(|_| files.iter().any(Pattern::is_of_home));
         let home = home.filter(|home| Some(home) != self.home.as_ref());
         if fired.files.insert((rule.id.clone(), [own, home])) {
             let found = self.take_files(rule, &places, &cause, &trigger.programs)?;
-            if strength == Strength::Required && found == 0 && !rule.implies.files.is_empty() {
+            if strength == Strength::Required && found.is_empty() && !rule.implies.files.is_empty() {
                 self.miss_rule(rule, &cause);
             }
             if rule.implies.reader == Some(Reader::Shell) {
-                self.take_words_of_files(rule, &places)?;
+                self.take_words_of_files(&found)?;
             }
             for name in &rule.implies.programs {
                 self.take_rule_program(rule, strength, name, &cause)?;
@@ -303,16 +303,16 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Takes the files of `rule` that the source has, and returns how many there are. Those of the user's home that not
-    /// everybody may read are no loss.
+    /// Takes the files of `rule` that the source has, and returns what is there, taken or not. Those of the user's home that
+    /// not everybody may read are no loss.
     fn take_files(
         &mut self,
         rule: &Rule,
         places: &Places,
         cause: &Cause,
         programs: &[usize],
-    ) -> Result<usize, ResolveError> {
-        let mut count = 0;
+    ) -> Result<Vec<RawPath>, ResolveError> {
+        let mut there = Vec::new();
         for pattern in &rule.implies.files {
             for glob in pattern.globs(places)? {
                 let found = find(self.rootfs(), &glob, Eyes::Everybody)?;
@@ -323,34 +323,30 @@ impl Collector<'_> {
                         false => LeftOut::Sensitive { path, what },
                     });
                 }
-                count += found.paths.len();
-                for path in found.paths.into_iter().filter(|path| !is_for_linkers(path)) {
+                for path in found.paths.iter().filter(|path| !is_for_linkers(path)) {
                     if pattern.is_of_home()
-                        && let Ok((real, node)) = chase(self.rootfs(), &path)?.end
+                        && let Ok((real, node)) = chase(self.rootfs(), path)?.end
                         && let Some(what) = self.objection(&real, &node)?
                     {
                         self.left_out.insert(LeftOut::Private { path: real, what });
                     } else {
-                        self.take_implied_or_script(&path, cause, programs)?;
+                        self.take_implied_or_script(path, cause, programs)?;
                     }
                 }
+                there.extend(found.paths);
             }
         }
-        Ok(count)
+        Ok(there)
     }
 
-    /// Takes the programs that the files of `rule` run, which a shell reads, as far as they are there.
-    fn take_words_of_files(&mut self, rule: &Rule, places: &Places) -> Result<(), ResolveError> {
-        for pattern in &rule.implies.files {
-            for glob in pattern.globs(places)? {
-                for path in find(self.rootfs(), &glob, Eyes::Everybody)?.paths {
-                    if let Ok((real, Node { kind: Kind::File, .. })) = chase(self.rootfs(), &path)?.end
-                        && self.closure.entry(&real).is_some()
-                    {
-                        let words = self.started_by(&real)?.programs;
-                        self.take_words(words, &real)?;
-                    }
-                }
+    /// Takes the programs that those of `files` run that were taken, which a shell reads, as far as they are there.
+    fn take_words_of_files(&mut self, files: &[RawPath]) -> Result<(), ResolveError> {
+        for path in files {
+            if let Ok((real, Node { kind: Kind::File, .. })) = chase(self.rootfs(), path)?.end
+                && self.closure.entry(&real).is_some()
+            {
+                let words = self.started_by(&real)?.programs;
+                self.take_words(words, &real)?;
             }
         }
         Ok(())
@@ -450,7 +446,7 @@ impl Collector<'_> {
 
     /// Returns the patterns of what `rule` would bring and is not in the closure.
     fn would_bring(&self, rule: &Rule, trigger: &Trigger) -> Result<Vec<Glob>, ResolveError> {
-        let places = Places { home: trigger.home.clone(), ..self.places(Some(&trigger.path)) };
+        let places = self.places_of(trigger);
         let mut files = Vec::new();
         for pattern in &rule.implies.files {
             for glob in pattern.globs(&places)? {
@@ -476,6 +472,10 @@ impl Collector<'_> {
     fn is_new(&self, path: &RawPath) -> Result<bool, ResolveError> {
         let target = chase(self.rootfs(), path)?.target();
         Ok(target.is_some_and(|target| self.closure.entry(&target).is_none()))
+    }
+
+    fn places_of(&self, trigger: &Trigger) -> Places {
+        Places { home: trigger.home.clone(), ..self.places(Some(&trigger.path)) }
     }
 
     fn places(&self, own: Option<&RootPath>) -> Places {

@@ -145,8 +145,7 @@ pub(super) fn landing(
         above = parent;
         match chase(rootfs, &above)?.end {
             Ok((real, node)) if node.kind == Kind::Directory => {
-                let mut path = rest.iter().rev().filter(|name| !matches!(name.as_slice(), b"" | b"."));
-                let path = path.try_fold(real, |path, name| path.child(name));
+                let path = real.descend(rest.iter().rev().map(Vec::as_slice));
                 return Ok(path.map(|path| Landing { path, above }));
             }
             Ok(_) => return Ok(None),
