@@ -135,8 +135,8 @@ pub fn config(resolution: &Resolution, edits: &ConfigEdits, epoch: Epoch) -> Res
     if let Some(words) = entrypoint {
         runtime = runtime.entrypoint(words);
     }
-    if let Some(words) = edits.cmd.as_ref().or(Some(&edits.arguments)).filter(|words| !words.is_empty()) {
-        runtime = runtime.cmd(words.clone());
+    if !edits.command().is_empty() {
+        runtime = runtime.cmd(edits.command().to_vec());
     }
     if let Some(user) = &edits.user {
         runtime = runtime.user(user.to_string());

@@ -67,6 +67,11 @@ impl Explain for EditError {
 }
 
 impl ConfigEdits {
+    /// Returns the words after those of the entrypoint.
+    pub fn command(&self) -> &[String] {
+        self.cmd.as_ref().unwrap_or(&self.arguments)
+    }
+
     /// Returns the roots that an image of `roots` has besides because of its command: the login shells in it.
     pub fn roots_of_command(&self, roots: &[Root]) -> Vec<Root> {
         let program = |root: &Root| match &root.keep {
@@ -79,7 +84,7 @@ impl ConfigEdits {
             (None, [program]) => std::slice::from_ref(program),
             (None, _) => &[],
         };
-        let words = entrypoint.iter().chain(self.cmd.as_ref().unwrap_or(&self.arguments));
+        let words = entrypoint.iter().chain(self.command());
         let words: Vec<&str> = words.map(String::as_str).collect();
         let origin = Origin::Argument(words.join(" "));
         let root = |login| Root { keep: Keep::Login(login), origin: origin.clone() };
