@@ -29,6 +29,19 @@ pub(crate) struct Known<'a> {
     pub(crate) environment: &'a [(String, String)],
 }
 
+/// The variables that an instruction sees; of several of one name the first counts.
+struct Seen {
+    environment: Variables,
+    arguments: Variables,
+}
+
+impl Seen {
+    /// Returns all of them.
+    fn all(&self) -> Variables {
+        [self.environment.as_slice(), &self.arguments].concat()
+    }
+}
+
 /// One stage.
 struct Stage {
     /// Its instructions, by their places.
@@ -226,54 +239,21 @@ impl<'a> Instructions<'a> {
     /// Returns the build arguments that the target or all stages have a default for, with that: the one that counts, with
     /// the variables in it, unless one is unknown.
     pub(crate) fn defaults(&self) -> Vec<(String, String)> {
-        let mut found: Variables = Vec::new();
         let of_all = self.variables();
-        // Those of the image that it is built on, whatever that is.
-        let is_of_file = |name: &str| {
-            let of_target = self.stages.iter().flat_map(|stage| &self.instructions[stage.clone()]);
-            let set = of_target.filter(|instruction| instruction.is("ENV"));
-            set.flat_map(|instruction| self.environment(instruction)).any(|(known, _)| known == name)
-        };
-        let inherited = self.build.environment.iter().filter(|(name, _)| !is_of_file(name)).cloned();
-        let mut environment: Variables = inherited.collect();
-        let mut arguments = Variables::new();
+        let mut seen = Seen { environment: self.inherited(), arguments: Variables::new() };
+        let mut found = Variables::new();
         let scopes: Vec<Range<usize>> = self.scopes().collect();
         for (index, scope) in scopes.into_iter().rev().enumerate() {
             for instruction in self.instructions.get(scope).into_iter().flatten() {
                 if instruction.is("ENV") {
-                    // What one instruction sets, it does not know yet.
-                    let known = [environment.as_slice(), &arguments].concat();
-                    for (name, value) in self.environment(instruction) {
-                        environment.retain(|(known, _)| *known != name);
-                        let value = expanded(&value, &known, Unset::Empty);
-                        environment.extend(value.map(|value| (name, value)));
-                    }
-                }
-                if !instruction.is("ARG") {
-                    continue;
-                }
-                for word in pieces(&self.body(instruction)) {
-                    let known = [environment.as_slice(), &arguments].concat();
-                    let (name, value) = match word.split_once('=') {
-                        Some((name, default)) => {
-                            let value = expanded(default, &known, Unset::Forgotten);
-                            found
-                                .push((name.to_owned(), value.clone().unwrap_or_else(|| default.to_owned())));
-                            (name, value)
-                        }
-                        None => {
-                            let of_all = of_all.iter().find(|(known, _)| known == word);
-                            (word, of_all.map(|(_, value)| value.clone()))
-                        }
-                    };
-                    if let Some(value) = self.given(name).or(value) {
-                        arguments.insert(0, (name.to_owned(), value));
-                    }
+                    self.set(instruction, &mut seen);
+                } else if instruction.is("ARG") {
+                    found.extend(self.declare(instruction, &of_all, &mut seen));
                 }
             }
             if index == 0 {
                 // A stage knows those before all stages only if it declares them.
-                arguments.clear();
+                seen.arguments.clear();
             }
         }
         found.reverse();
@@ -284,6 +264,48 @@ impl<'a> Instructions<'a> {
             }
         }
         named
+    }
+
+    /// Returns the environment of the image as far as it is of the one that the target is built on, whatever that is.
+    fn inherited(&self) -> Variables {
+        let of_target = self.stages.iter().flat_map(|stage| &self.instructions[stage.clone()]);
+        let set = of_target.filter(|instruction| instruction.is("ENV"));
+        let set: Variables = set.flat_map(|instruction| self.environment(instruction)).collect();
+        let is_of_file = |name: &str| set.iter().any(|(known, _)| known == name);
+        self.build.environment.iter().filter(|(name, _)| !is_of_file(name)).cloned().collect()
+    }
+
+    /// Adds to `seen` what the ENV `instruction` sets.
+    fn set(&self, instruction: &Instruction<'_>, seen: &mut Seen) {
+        // What one instruction sets, it does not know yet.
+        let known = seen.all();
+        for (name, value) in self.environment(instruction) {
+            seen.environment.retain(|(known, _)| *known != name);
+            let value = expanded(&value, &known, Unset::Empty);
+            seen.environment.extend(value.map(|value| (name, value)));
+        }
+    }
+
+    /// Adds to `seen` what the ARG `instruction` declares, which may be known from `of_all` stages. Returns the defaults in it.
+    fn declare(&self, instruction: &Instruction<'_>, of_all: &Variables, seen: &mut Seen) -> Variables {
+        let mut defaults = Variables::new();
+        for word in pieces(&self.body(instruction)) {
+            let (name, value) = match word.split_once('=') {
+                Some((name, default)) => {
+                    let value = expanded(default, &seen.all(), Unset::Forgotten);
+                    defaults.push((name.to_owned(), value.clone().unwrap_or_else(|| default.to_owned())));
+                    (name, value)
+                }
+                None => {
+                    let of_all = of_all.iter().find(|(known, _)| known == word);
+                    (word, of_all.map(|(_, value)| value.clone()))
+                }
+            };
+            if let Some(value) = self.given(name).or(value) {
+                seen.arguments.insert(0, (name.to_owned(), value));
+            }
+        }
+        defaults
     }
 
     /// Returns what the ENV `instruction` sets, with quotes and variables.
