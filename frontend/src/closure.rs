@@ -267,7 +267,6 @@ mod tests {
     use minimage::spec::Search;
 
     use super::*;
-    use crate::request::What;
     use crate::tree_text::Tree;
 
     #[test]
@@ -278,10 +277,7 @@ mod tests {
         let said = Said { given: Vec::new(), spelling: Spelling::Keys, file: "minimage.toml" };
         let wants = Wants { choices, rules: Catalogue::empty(), user: None, said };
         let found = |keeps: &[(&str, Keep)]| {
-            let asked = |(line, (text, _)): (i32, &(&str, Keep))| {
-                let what = What::Word(String::new());
-                Asked { what, text: (*text).to_owned(), lines: (line, line) }
-            };
+            let asked = |(line, (text, _)): (i32, &(&str, Keep))| Asked::by(*text, (line, line));
             let asked: Vec<Asked> = (1..).zip(keeps).map(asked).collect();
             let root = |(asked, (text, keep)): (&Asked, &(&str, Keep))| {
                 let line = u32::try_from(asked.lines.0).unwrap();

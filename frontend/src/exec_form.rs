@@ -5,6 +5,7 @@ use minimage::roots::{Keep, Origin, Root};
 
 use crate::instructions::split;
 use crate::request::Finding;
+use crate::variables::split_name;
 
 /// The quotes that people type, or that their editors make of them, with those that end what is between.
 const QUOTES: [(char, char); 7] =
@@ -212,9 +213,7 @@ fn in_shell(word: &str) -> String {
 /// Returns the name of the first variable in `word`.
 fn variable(word: &str) -> Option<&str> {
     let (_, after) = word.split_once('$')?;
-    let after = after.strip_prefix('{').unwrap_or(after);
-    let end = after.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    let name = after.get(..end.unwrap_or(after.len()))?;
+    let (name, _) = split_name(after.strip_prefix('{').unwrap_or(after));
     (!name.is_empty()).then_some(name)
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn minimised<'a>(
     let mut completed = CompletedRootfs::new(target);
     let (mut differences, mut absent) = (Vec::new(), Vec::new());
     let mut lacking: Vec<Blamed> = Vec::new();
-    let along = Asked { what: What::Word(String::new()), text: EVERY_IMAGE.to_owned(), lines: (0, 0) };
+    let along = Asked::by(EVERY_IMAGE, (0, 0));
     let mut brought: Vec<(&Asked, Root)> = Vec::new();
     for (index, stage) in stages.iter().copied().enumerate() {
         if request.stages.get(index).is_none_or(|stage| stage.kind == StageKind::Files) {
@@ -183,7 +183,7 @@ pub(crate) fn minimised<'a>(
     }
     // After what the user names, which it may be a part of.
     all.extend(brought);
-    let ran = Asked { what: What::Word(String::new()), text: "RUN".to_owned(), lines: (0, 0) };
+    let ran = Asked::by("RUN", (0, 0));
     // What commands made on a base that stays, stays with it.
     if request.was_run && request.settings.base == Base::Minimise {
         let packages = packages::open(target)?;
@@ -252,7 +252,7 @@ fn root(asked: &Asked, keep: &Keep, request: &Request) -> Root {
 
 /// Returns the pattern of an option with the line that asks for it.
 fn as_asked((pattern, Given { text, lines, .. }): (Glob, &Given)) -> (Glob, Asked) {
-    (pattern, Asked { what: What::Word(String::new()), text: text.clone(), lines: *lines })
+    (pattern, Asked::by(text, *lines))
 }
 
 #[cfg(test)]

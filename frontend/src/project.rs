@@ -20,7 +20,7 @@ use crate::gateway::GatewayError;
 use crate::instructions::Instructions;
 use crate::options::OF_DOCKERFILE;
 use crate::proto::{Reference, SolveResult, SourceInfo, put};
-use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, Told, What};
+use crate::request::{Asked, CONFIG, Finding, ProjectRequest, TARGET, Told};
 use crate::settings::{self, Given, Written};
 
 /// The key for files of rules.
@@ -315,12 +315,8 @@ impl Project {
         project.choices.search = project.choices.search.with_environment(environment);
         let plain: Vec<Setting> = settings.iter().map(|told| told.setting.clone()).collect();
         let roots: Vec<Root> = project.roots.iter().map(|(_, root)| root.clone()).collect();
-        let of_command = project.edits.roots_of_command(&roots).into_iter().map(|root| {
-            let asked =
-                Asked { what: What::Word(String::new()), text: root.origin.to_string(), lines: (0, 0) };
-            (asked, root)
-        });
-        project.roots.extend(of_command);
+        let of_command = project.edits.roots_of_command(&roots).into_iter();
+        project.roots.extend(of_command.map(|root| (Asked::by(root.origin.to_string(), (0, 0)), root)));
         if wrong.is_empty()
             && let Some(explanation) = project::without_program(&plain, file)
         {
@@ -412,8 +408,7 @@ fn root(keep: Keep, told: &Told, value: &str, file: &str) -> (Asked, Root) {
         }
         _ => (Origin::Argument(text.clone()), text.clone()),
     };
-    let asked = Asked { what: What::Word(String::new()), text, lines: *lines };
-    (asked, Root { keep, origin })
+    (Asked::by(text, *lines), Root { keep, origin })
 }
 
 #[cfg(test)]

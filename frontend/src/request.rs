@@ -96,6 +96,13 @@ pub(crate) struct Asked {
     pub(crate) lines: (i32, i32),
 }
 
+impl Asked {
+    /// Returns who asks for something that is found in another way.
+    pub(crate) fn by(text: impl Into<String>, lines: (i32, i32)) -> Self {
+        Self { what: What::Word(String::new()), text: text.into(), lines }
+    }
+}
+
 /// What to keep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -64,8 +64,7 @@ fn variable<'a>(text: &'a str, variables: &[(String, String)], unset: Unset) -> 
         let end = closing(inside)?;
         return Some((in_braces(inside.get(..end)?, variables, unset)?, inside.get(end + 1..)?));
     }
-    let end = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+    let (name, rest) = split_name(text);
     Some((set(value(name, variables), unset)?, rest))
 }
 
@@ -75,6 +74,12 @@ fn set(value: Option<&str>, unset: Unset) -> Option<String> {
         (None, Unset::Forgotten) => None,
         (value, _) => Some(value.unwrap_or_default().to_owned()),
     }
+}
+
+/// Splits `text` after the name of a variable that it begins with, which may be empty.
+pub(crate) fn split_name(text: &str) -> (&str, &str) {
+    let end = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 /// Returns where the brace is that closes the one before `text`.
@@ -95,8 +100,7 @@ fn closing(text: &str) -> Option<usize> {
 
 /// Returns what `${text}` stands for.
 fn in_braces(text: &str, variables: &[(String, String)], unset: Unset) -> Option<String> {
-    let end = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+    let (name, rest) = split_name(text);
     let known = value(name, variables);
     // With a colon, to have no value is to be empty, too.
     let (known, rest) = match rest.strip_prefix(':') {
